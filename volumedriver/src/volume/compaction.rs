@@ -1,0 +1,449 @@
+//! Compaction: the emptiest settled SCO is read, what the map still refers to is appended to the relocation stream, and
+//! the map is changed, cluster by cluster, only where it still refers to the old place. Then the SCO is evacuated, and
+//! free once the memtable that got the new places is in a run that a durable manifest names.
+//!
+//! It is paced by the clients' writes: each byte they log earns credit, the more the fewer segments are free. The
+//! scrubber will use the same reading, judging and moving over snapshots' lists of runs.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::address::{CLUSTER_SIZE, ClusterAddress, Location, ScoNumber, SegmentId, Sequence};
+use super::event::{Failure, Output, Promise, ReadId, Report, Stream};
+use super::map::{Extent, Missing};
+use super::read::PageWaiter;
+use super::record::{Entry, parse_header};
+use super::{Context, Volume};
+
+/// Blocks read at a time.
+const CHUNK_BLOCKS: u32 = 128;
+/// Relocation records in flight.
+const RECORDS_IN_FLIGHT: usize = 2;
+/// Credit that may be saved up, in bytes.
+const CREDIT_MAX: i64 = 8 << 20;
+/// An SCO with a larger share in use (in 1/1024) is not worth moving.
+const SHARE_MAX: u32 = 1000;
+
+/// A cluster that changes its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Move {
+    address: ClusterAddress,
+    from: Location,
+    to: Location,
+    crc: u32,
+}
+
+/// A cluster of the victim that may still be in use.
+#[derive(Debug)]
+struct Candidate {
+    address: ClusterAddress,
+    location: Location,
+    crc: u32,
+    data: Bytes,
+}
+
+/// The SCO being evacuated.
+#[derive(Debug)]
+struct Victim {
+    number: ScoNumber,
+    segment: SegmentId,
+    blocks: u32,
+    next_block: u32,
+    chunk_blocks: u32,
+    reading: Option<ReadId>,
+    candidates: VecDeque<Candidate>,
+}
+
+/// A relocation record that was written, on its way into the map.
+#[derive(Debug)]
+struct Applying {
+    sequence: Sequence,
+    sco: ScoNumber,
+    end_block: u32,
+    moves: VecDeque<Move>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Compaction {
+    victim: Option<Victim>,
+    applying: VecDeque<Applying>,
+    applied_through: Sequence,
+    /// A page that judging or applying waits for.
+    waits_for: Option<Missing>,
+    credit: i64,
+    /// Credit that a logged byte earns, in 1/16.
+    rate: i64,
+    asked: bool,
+    pool_empty: bool,
+}
+
+impl Compaction {
+    pub(super) fn applied_through(&self) -> Sequence {
+        self.applied_through
+    }
+
+    pub(super) fn client_wrote(&mut self, bytes: u64) {
+        self.credit = (self.credit + bytes as i64 * self.rate / 16).min(CREDIT_MAX);
+    }
+
+    pub(super) fn idle_credit(&mut self, bytes: u64) {
+        self.pool_empty = false;
+        self.credit = (self.credit + bytes as i64).min(CREDIT_MAX);
+    }
+
+    pub(super) fn pool_answered(&mut self, empty: bool) {
+        self.asked = false;
+        self.pool_empty = empty;
+    }
+
+    pub(super) fn page_arrived(&mut self, page: Missing) {
+        self.waits_for.take_if(|waiting| *waiting == page);
+    }
+
+    pub(super) fn is_reading(&self, read: ReadId) -> bool {
+        self.victim.as_ref().is_some_and(|victim| victim.reading == Some(read))
+    }
+}
+
+impl Volume {
+    /// Fewer segments are free than compaction aims at.
+    fn is_pressed(&self) -> bool {
+        self.space.free < self.space.backoff
+    }
+
+    /// Writes wait for a segment that the pool does not have.
+    pub(super) fn is_starving(&self) -> bool {
+        self.writes.waits_for_space() && self.log.needs_sco()
+    }
+
+    /// A freeze would set segments free that are needed.
+    pub(super) fn compaction_waits_for_freeze(&self) -> bool {
+        let enough = (self.space.backoff / 4).max(2) as usize;
+        self.is_starving() || (self.is_pressed() && self.scos.evacuated() >= enough)
+    }
+
+    pub(super) fn compaction_wants_ticks(&self) -> bool {
+        self.is_pressed() && (self.compaction.victim.is_some() || self.next_victim().is_some())
+    }
+
+    /// True if writes that find no segment should wait for what is going on here.
+    pub(super) fn space_may_come(&self) -> bool {
+        self.checkpoint.brings_space()
+            || self.compaction.victim.is_some()
+            || self.scos.evacuated() > 0
+            || !self.map.active.is_empty()
+            || self.map.levels().first().is_some_and(|runs| !runs.is_empty())
+            || self.next_victim().is_some()
+    }
+
+    fn next_victim(&self) -> Option<(ScoNumber, u32)> {
+        let emptiest = self.scos.emptiest(self.checkpoint.settled(), self.checkpoint.replay_sco());
+        emptiest.filter(|&(_, share)| share <= SHARE_MAX)
+    }
+
+    /// Goes on as far as credit, pages and the disk allow.
+    pub(super) fn compact(&mut self, cx: &mut Context<'_>) {
+        self.apply_moves(cx);
+        if self.compaction.victim.is_none() && !self.choose_victim() {
+            return;
+        }
+        self.judge(cx);
+        self.read_chunk(cx);
+        self.finish_victim(cx);
+    }
+
+    fn choose_victim(&mut self) -> bool {
+        if !self.is_pressed() || self.compaction.pool_empty || self.checkpoint.is_resting() {
+            return false;
+        }
+        let Some((number, share)) = self.next_victim() else { return false };
+        let Some(sco) = self.scos.get_mut(number) else { return false };
+        sco.pins += 1;
+        self.compaction.victim = Some(Victim {
+            number,
+            segment: sco.segment,
+            blocks: sco.blocks,
+            next_block: 0,
+            chunk_blocks: CHUNK_BLOCKS,
+            reading: None,
+            candidates: VecDeque::new(),
+        });
+        // To gain a segment, share / (1 - share) segments must be written; the fewer are free, the faster.
+        let gap = i64::from(self.space.backoff.saturating_sub(self.space.trigger).max(1));
+        let short = i64::from(self.space.backoff - self.space.free);
+        let share = i64::from(share.min(960));
+        self.compaction.rate = (16 * share / (1024 - share) * (gap + 3 * short) / gap).clamp(4, 256);
+        true
+    }
+
+    fn read_chunk(&mut self, cx: &mut Context<'_>) {
+        let urgent = self.space.free < self.space.trigger / 2 || self.is_starving();
+        let Some(victim) = &mut self.compaction.victim else { return };
+        let done = victim.next_block >= victim.blocks;
+        if done || victim.reading.is_some() || !victim.candidates.is_empty() {
+            return;
+        }
+        if self.compaction.credit <= 0 && !urgent {
+            return;
+        }
+        let read = self.reads.take_read_id();
+        victim.reading = Some(read);
+        let blocks = (victim.blocks - victim.next_block).min(victim.chunk_blocks);
+        let length = blocks * CLUSTER_SIZE as u32;
+        let offset = u64::from(victim.next_block) * CLUSTER_SIZE as u64;
+        self.counters.compaction_read_bytes += u64::from(length);
+        self.compaction.credit -= i64::from(length / 8);
+        cx.out.push(Output::ReadData { read, segment: victim.segment, offset, length });
+    }
+
+    /// A chunk of the victim arrived: its whole records become candidates.
+    pub(super) fn chunk_read(&mut self, result: Result<Bytes, Failure>, cx: &mut Context<'_>) {
+        let id = self.id;
+        let Some(victim) = &mut self.compaction.victim else { return };
+        victim.reading = None;
+        let chunk = match result {
+            Ok(chunk) => chunk,
+            Err(failure) => return self.give_victim_up(failure.to_string(), cx),
+        };
+        let mut at = 0;
+        while at < chunk.len() {
+            let parsed = match parse_header(&chunk[at..at + CLUSTER_SIZE]) {
+                Ok(parsed)
+                    if parsed.header.volume == id
+                        && parsed.header.sco == victim.number
+                        && u32::from(parsed.header.block) == victim.next_block =>
+                {
+                    parsed
+                }
+                other => {
+                    let problem = other.err().map_or("foreign header".into(), |problem| format!("{problem:?}"));
+                    let reason = format!("block {}: {problem}", victim.next_block);
+                    return self.give_victim_up(reason, cx);
+                }
+            };
+            let length = usize::from(parsed.blocks()) * CLUSTER_SIZE;
+            if at + length > chunk.len() {
+                break;
+            }
+            let mut block = 0;
+            for entry in &parsed.entries {
+                if let Entry::Data { address, crc } = *entry {
+                    block += 1;
+                    let start = at + usize::from(block) * CLUSTER_SIZE;
+                    let location = Location::new(victim.number, parsed.header.block + block);
+                    let data = chunk.slice(start..start + CLUSTER_SIZE);
+                    victim.candidates.push_back(Candidate { address, location, crc, data });
+                }
+            }
+            victim.next_block += u32::from(parsed.blocks());
+            at += length;
+        }
+        if at == 0 {
+            // The first record is larger than the chunk: the next read takes the largest there may be.
+            if victim.chunk_blocks > CHUNK_BLOCKS || victim.blocks - victim.next_block <= CHUNK_BLOCKS {
+                let reason = format!("block {}: a record larger than the SCO", victim.next_block);
+                return self.give_victim_up(reason, cx);
+            }
+            victim.chunk_blocks = super::record::RECORD_BLOCKS_MAX as u32;
+        }
+    }
+
+    /// Decides about candidates and appends those in use to the relocation stream.
+    fn judge(&mut self, cx: &mut Context<'_>) {
+        let mut places = Vec::new();
+        while self.compaction.waits_for.is_none() {
+            let Some(candidate) = self.compaction.victim.as_ref().and_then(|victim| victim.candidates.front()) else {
+                return;
+            };
+            let (address, location, crc) = (candidate.address, candidate.location, candidate.crc);
+            places.clear();
+            let live = match self.map.find(address, address.plus(1), cx.pages, &mut places) {
+                Err(missing) => return self.wait_for_page(missing, cx),
+                Ok(Extent::Empty { .. }) => false,
+                Ok(Extent::Data) => places.first() == Some(&(location, crc)),
+            };
+            if live && !self.relocation_ready(cx) {
+                return;
+            }
+            let taken = self.compaction.victim.as_mut().and_then(|victim| victim.candidates.pop_front());
+            let Some(candidate) = taken.filter(|_| live) else { continue };
+            if crc32fast::hash(&candidate.data) != crc {
+                self.counters.damaged_clusters += 1;
+                cx.out.push(Output::Report(Report::DamagedCluster { location, offset: address.offset() }));
+                return self.give_victim_up(format!("cluster at block {} is damaged", location.block()), cx);
+            }
+            let Some(builder) = self.relocation.builder.as_mut() else { return };
+            let sco = builder.sco();
+            let to = Location::new(sco, builder.push_data(address, &candidate.data, crc));
+            self.relocation.owners.push(Move { address, from: location, to, crc });
+            self.compaction.credit -= CLUSTER_SIZE as i64;
+        }
+    }
+
+    /// Sees to it that the open relocation record takes one more cluster.
+    fn relocation_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.relocation.has_failed() {
+            return false;
+        }
+        if self.relocation.builder.as_ref().is_some_and(|builder| builder.room() == 0) {
+            if self.relocation.in_flight.len() >= RECORDS_IN_FLIGHT {
+                return false;
+            }
+            self.hand_out_relocation(cx);
+        }
+        let mut closed = None;
+        let ready = self.relocation.builder(&mut closed).is_some();
+        if let Some(sco) = closed.and_then(|closed| self.scos.get_mut(closed.number)) {
+            sco.open = false;
+        }
+        let waiting = self.checkpoint.granted(Stream::Relocation) > 0 || !self.relocation.ahead.is_empty();
+        if !ready && !waiting && !self.compaction.asked && !self.compaction.pool_empty {
+            self.compaction.asked = true;
+            cx.out.push(Output::WantSegments { stream: Stream::Relocation, count: 1 });
+        }
+        ready
+    }
+
+    fn hand_out_relocation(&mut self, cx: &mut Context<'_>) {
+        if let Some(output) = self.relocation.hand_out(&self.author, Promise::Written) {
+            if let Some(sco) = self.relocation.in_flight.back().and_then(|record| self.scos.get_mut(record.sco)) {
+                sco.unapplied += 1;
+            }
+            cx.out.push(output);
+        }
+    }
+
+    /// A relocation record was written, or not.
+    pub(super) fn relocation_written(
+        &mut self,
+        sequence: Sequence,
+        result: Result<(), Failure>,
+        cx: &mut Context<'_>,
+    ) {
+        self.relocation.written(sequence, result);
+        let scos = &self.scos;
+        while let Some(record) = self.relocation.next_completed(|number| scos.get(number).map(|sco| sco.segment)) {
+            self.compaction.applying.push_back(Applying {
+                sequence: record.sequence,
+                sco: record.sco,
+                end_block: u32::from(record.block) + (record.bytes.len() / CLUSTER_SIZE) as u32,
+                moves: record.owners.into(),
+            });
+        }
+        if self.relocation.must_cut() {
+            self.abandon_relocation(cx);
+        }
+        self.apply_moves(cx);
+    }
+
+    /// Nothing behind a failed relocation record is used; the victim stays where it is and is tried again.
+    fn abandon_relocation(&mut self, cx: &mut Context<'_>) {
+        let failure = self.relocation.in_flight.iter().find_map(|record| record.result.clone()?.err());
+        let reason = failure.map(|failure| failure.to_string()).unwrap_or_default();
+        for record in std::mem::take(&mut self.relocation.in_flight) {
+            if let Some(sco) = self.scos.get_mut(record.sco) {
+                sco.unapplied -= 1;
+            }
+            // Later records go on behind this one: the numbers were used.
+            self.relocation.completed_through = record.sequence;
+        }
+        (self.relocation.builder, self.relocation.owners) = (None, Vec::new());
+        if let Some(sco) = self.relocation.open.take().and_then(|open| self.scos.get_mut(open.number)) {
+            sco.open = false;
+        }
+        self.drop_victim();
+        self.compaction.pool_empty = true;
+        cx.out.push(Output::Report(Report::JobFailed { what: "relocation", reason }));
+    }
+
+    /// Changes the map where it still refers to the old places.
+    fn apply_moves(&mut self, cx: &mut Context<'_>) {
+        let mut places = Vec::new();
+        while let Some(applying) = self.compaction.applying.front_mut() {
+            // Before the first move: a freeze between two moves of a record must know of the whole record.
+            self.compaction.applied_through = applying.sequence;
+            let number = applying.sco;
+            if let Some(sco) = self.scos.get_mut(number) {
+                sco.blocks = applying.end_block;
+                sco.generation = self.checkpoint.generation();
+            }
+            while let Some(&moved) = applying.moves.front() {
+                places.clear();
+                match self.map.find(moved.address, moved.address.plus(1), cx.pages, &mut places) {
+                    Err(missing) => return self.wait_for_page(missing, cx),
+                    Ok(Extent::Data) if places.first() == Some(&(moved.from, moved.crc)) => {
+                        self.map.active.insert_data(moved.address, moved.to, moved.crc);
+                    }
+                    Ok(_) => {}
+                }
+                applying.moves.pop_front();
+            }
+            self.compaction.applying.pop_front();
+            if let Some(sco) = self.scos.get_mut(number) {
+                sco.unapplied -= 1;
+            }
+        }
+    }
+
+    fn wait_for_page(&mut self, missing: Missing, cx: &mut Context<'_>) {
+        if self.compaction.waits_for.is_none() {
+            self.compaction.waits_for = Some(missing);
+            self.want_page(missing, PageWaiter::Compaction, cx);
+        }
+    }
+
+    /// Part of the map cannot be read: without its word nothing is moved. The old places stay as they are.
+    pub(super) fn map_unreadable(&mut self, page: Missing, cx: &mut Context<'_>) {
+        self.compaction.page_arrived(page);
+        for applying in &mut self.compaction.applying {
+            applying.moves.clear();
+        }
+        self.give_victim_up("the map of one of its clusters cannot be read".into(), cx);
+        self.apply_moves(cx);
+    }
+
+    /// Ends the evacuation once everything that was in use has its new place in the map.
+    fn finish_victim(&mut self, cx: &mut Context<'_>) {
+        let Some(victim) = &self.compaction.victim else { return };
+        let read = victim.next_block >= victim.blocks && victim.reading.is_none();
+        if !read || !victim.candidates.is_empty() || self.relocation.has_failed() {
+            return;
+        }
+        if self.relocation.builder.as_ref().is_some_and(|builder| !builder.is_empty()) {
+            if self.relocation.in_flight.len() < RECORDS_IN_FLIGHT {
+                self.hand_out_relocation(cx);
+            }
+            return;
+        }
+        if self.relocation.in_flight.is_empty() && self.compaction.applying.is_empty() {
+            let (number, generation) = (victim.number, self.checkpoint.generation());
+            if let Some(sco) = self.scos.get_mut(number) {
+                sco.evacuated = true;
+                sco.generation = generation;
+            }
+            self.drop_victim();
+            // The next victim starts with this turn's outputs: a call costs a look at the table.
+            self.choose_victim();
+            self.read_chunk(cx);
+        }
+    }
+
+    fn drop_victim(&mut self) {
+        if let Some(sco) = self.compaction.victim.take().and_then(|victim| self.scos.get_mut(victim.number)) {
+            sco.pins -= 1;
+        }
+    }
+
+    fn give_victim_up(&mut self, reason: String, cx: &mut Context<'_>) {
+        if let Some(victim) = &self.compaction.victim {
+            let number = victim.number;
+            if let Some(sco) = self.scos.get_mut(number) {
+                sco.damaged = true;
+            }
+            cx.out.push(Output::Report(Report::DamagedSco { sco: number, reason }));
+        }
+        self.drop_victim();
+    }
+}

@@ -1,0 +1,136 @@
+//! Pages of runs in memory: one cache for all volumes of a data thread, bounded in pages. Eviction by clock: a page
+//! that was used since the hand passed gets a second round.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use bytes::Bytes;
+
+use super::address::{CLUSTER_SIZE, RunId, VolumeId};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    volume: u64,
+    run: u64,
+    page: u32,
+}
+
+/// Mixes by multiplication: keys are counters and random ids, and no client chooses them.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: Key,
+    page: Bytes,
+    used: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct PageCache {
+    index: HashMap<Key, u32, BuildHasherDefault<Mix>>,
+    slots: Vec<Slot>,
+    hand: usize,
+    pages_max: usize,
+    hits: u64,
+    misses: u64,
+}
+
+impl PageCache {
+    /// A cache of at most `bytes`, never less than 16 pages: one look-up needs two at a time.
+    pub fn new(bytes: usize) -> Self {
+        let pages_max = (bytes / CLUSTER_SIZE).max(16);
+        Self { index: HashMap::default(), slots: Vec::new(), hand: 0, pages_max, hits: 0, misses: 0 }
+    }
+
+    fn key(volume: VolumeId, run: RunId, page: u32) -> Key {
+        Key { volume: u64::from_le_bytes(volume.0[..8].try_into().expect("8 bytes")), run: run.0, page }
+    }
+
+    /// The page, if it is here.
+    pub fn get(&mut self, volume: VolumeId, run: RunId, page: u32) -> Option<&Bytes> {
+        let Some(&slot) = self.index.get(&Self::key(volume, run, page)) else {
+            self.misses += 1;
+            return None;
+        };
+        self.hits += 1;
+        let slot = &mut self.slots[slot as usize];
+        slot.used = true;
+        Some(&slot.page)
+    }
+
+    /// Takes in a checked page.
+    pub fn insert(&mut self, volume: VolumeId, run: RunId, page: u32, bytes: Bytes) {
+        let key = Self::key(volume, run, page);
+        if let Some(&slot) = self.index.get(&key) {
+            self.slots[slot as usize].page = bytes;
+            return;
+        }
+        // Not marked as used: a page that is read once goes before one that is read again.
+        let fresh = Slot { key, page: bytes, used: false };
+        if self.slots.len() < self.pages_max {
+            self.index.insert(key, self.slots.len() as u32);
+            self.slots.push(fresh);
+            return;
+        }
+        while std::mem::take(&mut self.slots[self.hand].used) {
+            self.hand = (self.hand + 1) % self.slots.len();
+        }
+        self.index.remove(&self.slots[self.hand].key);
+        self.index.insert(key, self.hand as u32);
+        self.slots[self.hand] = fresh;
+        self.hand = (self.hand + 1) % self.slots.len();
+    }
+
+    /// Found and missed look-ups since the start.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits, self.misses)
+    }
+
+    /// Memory held by pages, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.slots.len() * CLUSTER_SIZE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stays_within_its_bound_and_keeps_what_is_used() {
+        let volume = VolumeId([1; 16]);
+        let mut cache = PageCache::new(16 * CLUSTER_SIZE);
+        for page in 0..1000 {
+            cache.insert(volume, RunId(1), page, Bytes::from(page.to_string()));
+            assert!(cache.get(volume, RunId(1), 0).is_some(), "page 0 is used all the time");
+            assert!(cache.bytes() <= 16 * CLUSTER_SIZE);
+        }
+        assert_eq!(cache.get(volume, RunId(1), 999).map(|page| &page[..]), Some(&b"999"[..]));
+        assert_eq!(cache.get(volume, RunId(1), 500), None);
+        assert_eq!(cache.get(volume, RunId(2), 999), None);
+        assert_eq!(cache.get(VolumeId([2; 16]), RunId(1), 999), None);
+        assert_eq!(cache.hits_and_misses(), (1001, 3));
+    }
+}

@@ -1,0 +1,66 @@
+//! The limits a volume works within. Plain numbers, taken from the parameters by the driver.
+
+use super::address::CLUSTER_SIZE;
+
+/// See the module. Every bound of the core is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Blocks of a segment, 16 to 65,536.
+    pub segment_blocks: u32,
+    /// Blocks of a record at most, header included, 2 to [`super::record::RECORD_BLOCKS_MAX`].
+    pub record_blocks: u16,
+    /// Records of the log in flight.
+    pub records_in_flight: usize,
+    /// Bytes of log since the last run at which the memtable is frozen.
+    pub replay_bytes: u64,
+    /// Bytes of a run at most.
+    pub run_bytes: u64,
+    /// Runs of level 0 at which they are merged …
+    pub level0_runs: usize,
+    /// … at which writes go out one record at a time …
+    pub level0_runs_soft: usize,
+    /// … and at which they wait.
+    pub level0_runs_hard: usize,
+    /// Bytes of level 1 at which one of its runs moves down.
+    pub level_bytes: u64,
+    /// How much more each further level holds.
+    pub level_factor: u64,
+    /// Bytes of one read of the log at most.
+    pub read_bytes: u32,
+    /// Segments asked for ahead of need while a stream writes.
+    pub segments_ahead: usize,
+    /// Read-modify-writes in flight at most; further ones wait.
+    pub rmw_in_flight: usize,
+    /// Failed record writes in a row before the volume halts.
+    pub cuts_in_a_row: u32,
+    /// Failed background jobs in a row before the volume halts.
+    pub job_failures_in_a_row: u32,
+    /// Bytes that compaction may move a tick without clients' writes to pace it.
+    pub compaction_idle_bytes: u64,
+    /// Look-ups of one block status request at most.
+    pub status_lookups: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            segment_blocks: (32 << 20) / CLUSTER_SIZE as u32,
+            record_blocks: 64,
+            records_in_flight: 4,
+            replay_bytes: 64 << 20,
+            run_bytes: 16 << 20,
+            level0_runs: 4,
+            level0_runs_soft: 8,
+            level0_runs_hard: 12,
+            level_bytes: 64 << 20,
+            level_factor: 8,
+            read_bytes: 1 << 20,
+            segments_ahead: 2,
+            rmw_in_flight: 64,
+            cuts_in_a_row: 3,
+            job_failures_in_a_row: 10,
+            compaction_idle_bytes: 4 << 20,
+            status_lookups: 16_384,
+        }
+    }
+}
