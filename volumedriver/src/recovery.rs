@@ -63,12 +63,9 @@ pub fn replay(
     settings: Arc<Settings>,
 ) -> Result<(Volume, RecoveryReport), OpenError> {
     let mut volume = Volume::from_manifest(manifest, boot, settings);
-    let mut walk = Walk { manifest, segments, boot, report: RecoveryReport::default(), touched: Vec::new() };
+    let mut walk = Walk { manifest, segments, boot, report: RecoveryReport::default(), touched: Vec::new(), rewrite: Vec::new() };
     let recovered = walk.run(&mut volume)?;
-    for number in &walk.touched {
-        // Nobody knows what was still dirty when the process died.
-        walk.file(*number)?.sync().map_err(|error| failure(&error))?;
-    }
+    walk.make_durable()?;
     let report = walk.report;
     volume.replayed(recovered);
     if report.records > 0 || report.cut.is_some() {
@@ -85,7 +82,10 @@ struct Walk<'a> {
     segments: Segments<'a>,
     boot: BootId,
     report: RecoveryReport,
+    /// SCOs that records were taken from.
     touched: Vec<ScoNumber>,
+    /// Records of this boot: SCO, first block, blocks.
+    rewrite: Vec<(ScoNumber, u16, u16)>,
 }
 
 /// A candidate for the next record.
@@ -111,6 +111,9 @@ impl Walk<'_> {
                 self.report.bytes += u64::from(record.blocks()) * CLUSTER_SIZE as u64;
                 if self.touched.last() != Some(&expected.sco) {
                     self.touched.push(expected.sco);
+                }
+                if record.header.boot == self.boot {
+                    self.rewrite.push((expected.sco, expected.block, record.blocks()));
                 }
                 end = Recovered { last: sequence, last_crc: record.crc, cut: false };
                 place = Some((expected.sco, record.header.block + record.blocks()));
@@ -263,6 +266,21 @@ impl Walk<'_> {
             at += offset as u64;
         }
         Ok(false)
+    }
+
+    /// Makes all that was taken durable: nobody knows what was still dirty when the process died. Records of this boot
+    /// are written once more, as they are: if a sync of theirs failed, the kernel counts them as clean, and a sync alone
+    /// would succeed without them.
+    fn make_durable(&self) -> Result<(), OpenError> {
+        for &(number, block, blocks) in &self.rewrite {
+            let (file, at) = (self.file(number)?, u64::from(block) * CLUSTER_SIZE as u64);
+            let bytes = read(&*file, at, usize::from(blocks) * CLUSTER_SIZE)?;
+            file.write_at(&bytes, at).map_err(|error| failure(&error))?;
+        }
+        for &number in &self.touched {
+            self.file(number)?.sync().map_err(|error| failure(&error))?;
+        }
+        Ok(())
     }
 
     fn note(&mut self, found: Found, mark: Mark, verdict: Verdict) {

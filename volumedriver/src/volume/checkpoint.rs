@@ -169,6 +169,8 @@ impl Checkpoint {
         let announced = last.first_sco == ScoNumber(0) && last.first_sequence == next;
         if !announced {
             let number = Incarnation(last.number.0 + 1);
+            // One that was announced behind records that a power loss took never came to be.
+            self.incarnations.retain(|start| start.first_sequence <= next);
             self.incarnations.push(IncarnationStart { number, first_sequence: next, first_sco: ScoNumber(0) });
         }
     }

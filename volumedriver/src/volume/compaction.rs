@@ -23,7 +23,7 @@ const RECORDS_IN_FLIGHT: usize = 2;
 /// Credit that may be saved up, in bytes.
 const CREDIT_MAX: i64 = 8 << 20;
 /// An SCO with a larger share in use (in 1/1024) is not worth moving.
-const SHARE_MAX: u32 = 1000;
+const SHARE_MAX: u32 = 940;
 
 /// A cluster that changes its place.
 #[derive(Clone, Copy, Debug)]
@@ -299,11 +299,19 @@ impl Volume {
             sco.open = false;
         }
         let waiting = self.checkpoint.granted(Stream::Relocation) > 0 || !self.relocation.ahead.is_empty();
-        if !ready && !waiting && !self.compaction.asked && !self.compaction.pool_empty {
+        if !ready && !waiting {
+            self.want_relocation_segment(cx);
+        }
+        ready
+    }
+
+    /// Asks the pool for a segment that may come out of compaction's reserve; `false` if there was none lately.
+    pub(super) fn want_relocation_segment(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.compaction.asked && !self.compaction.pool_empty {
             self.compaction.asked = true;
             cx.out.push(Output::WantSegments { stream: Stream::Relocation, count: 1 });
         }
-        ready
+        self.compaction.asked
     }
 
     fn hand_out_relocation(&mut self, cx: &mut Context<'_>) {

@@ -94,7 +94,7 @@ pub fn mark_of(later: &ParsedHeader, expected: &Expected, boot: BootId) -> Mark 
     let header = &later.header;
     let ours = header.volume == expected.volume
         && header.stream == Stream::Log
-        && header.incarnation == expected.incarnation
+        && header.incarnation >= expected.incarnation
         && header.sequence > expected.sequence;
     let through = if header.boot == boot { header.completed_through } else { header.durable_through };
     if ours && through >= expected.sequence { Mark::Covered } else { Mark::Beyond }

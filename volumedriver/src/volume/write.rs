@@ -139,6 +139,14 @@ impl Writes {
         self.waiting.push_front(waiting);
     }
 
+    /// In front of all that clients sent later, but behind what was in the log before and must go there again.
+    fn queue_behind_cut(&mut self, waiting: Waiting) {
+        let cut = |waiting: &&Waiting| matches!(waiting, Waiting::Pieces { origin: Origin::Cut, .. });
+        let at = self.waiting.iter().take_while(cut).count();
+        self.held += held(&waiting);
+        self.waiting.insert(at, waiting);
+    }
+
     fn next(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
         self.held -= held(&waiting);
@@ -293,8 +301,20 @@ impl Volume {
         }
     }
 
+    /// What a cut lost must be written again before anything can be frozen, thus freed; and a trim is what makes room
+    /// in a full volume. For these the log may take one of the segments that are kept for compaction.
+    fn needs_rescue(&self) -> bool {
+        let urgent = !self.log.lost.is_empty() || self.writes.waiting.front().is_some_and(is_trim);
+        urgent && self.log.needs_sco() && self.checkpoint.granted(Stream::Log) == 0
+    }
+
     /// The pool answered.
     pub(super) fn segments_granted(&mut self, stream: Stream, segments: &[SegmentId], cx: &mut Context<'_>) {
+        let rescue = stream == Stream::Relocation && self.needs_rescue();
+        if rescue {
+            self.compaction.pool_answered(segments.is_empty());
+        }
+        let stream = if rescue { Stream::Log } else { stream };
         for &segment in segments {
             let number = self.checkpoint.give_sco_number();
             self.scos.add(number, segment, stream);
@@ -303,7 +323,8 @@ impl Volume {
         match stream {
             Stream::Relocation => self.compaction.pool_answered(segments.is_empty()),
             Stream::Log => {
-                self.writes.asked = false;
+                // A rescue answers another question: the log's own stays open.
+                self.writes.asked &= rescue;
                 self.writes.pool_empty = segments.is_empty();
                 self.drain(cx);
             }
@@ -316,6 +337,9 @@ impl Volume {
             self.want_log_segments(cx);
         }
         let starved = self.log.needs_sco() && self.writes.pool_empty && self.checkpoint.granted(Stream::Log) == 0;
+        if starved && self.needs_rescue() && self.want_relocation_segment(cx) {
+            return;
+        }
         if starved && !self.space_may_come() {
             self.counters.no_space += 1;
             cx.out.push(Output::Report(Report::NoSpace));
@@ -454,7 +478,7 @@ impl Volume {
             Some(error) => fail(rmw.owner.request, error, cx),
             None => {
                 let pieces = compose(&rmw);
-                self.writes.queue_first(client_pieces(rmw.owner, pieces));
+                self.writes.queue_behind_cut(client_pieces(rmw.owner, pieces));
             }
         }
     }
@@ -523,17 +547,22 @@ impl Volume {
         drop(self.log.hand_out(&self.author, Promise::Written));
         let lost = std::mem::take(&mut self.log.in_flight);
         let place = lost.front().map(|record| (record.sco, record.block));
+        let queued_before = self.log.lost.len();
         self.log.lost.extend(lost);
-        for index in (0..self.log.lost.len()).rev() {
-            let record = &mut self.log.lost[index];
-            let owners = std::mem::take(&mut record.owners);
-            if let (false, Some(pieces)) = (std::mem::replace(&mut record.durable, true), pieces_of(&record.bytes)) {
-                self.writes.queue_first(Waiting::Pieces { owners, pieces, origin: Origin::Cut });
-            }
+        for record in self.log.lost[queued_before..].iter_mut().rev() {
+            let (owners, pieces) = (std::mem::take(&mut record.owners), pieces_of(&record.bytes));
+            self.writes.queue_first(Waiting::Pieces { owners, pieces, origin: Origin::Cut });
         }
         self.durability.cut(kept);
         self.reopen_log(kept, place, cx);
         self.drain(cx);
+    }
+}
+
+fn is_trim(waiting: &Waiting) -> bool {
+    match waiting {
+        Waiting::Whole { body, .. } => matches!(body, Body::Zeroes { kind: Emptiness::Hole, .. }),
+        Waiting::Pieces { pieces, .. } => pieces.iter().all(|piece| matches!(piece, Piece::Empty { .. })),
     }
 }
 
@@ -587,8 +616,8 @@ fn compose(rmw: &Rmw) -> VecDeque<Piece> {
 }
 
 /// The content of a record that this program made, to be appended again.
-fn pieces_of(record: &Bytes) -> Option<VecDeque<Piece>> {
-    let parsed = parse_header(&record[..CLUSTER_SIZE]).ok()?;
+fn pieces_of(record: &Bytes) -> VecDeque<Piece> {
+    let parsed = parse_header(&record[..CLUSTER_SIZE]).expect("made by the record builder and never changed");
     let mut block = 0;
     let pieces = parsed.entries.iter().map(|entry| match *entry {
         Entry::Data { address, .. } => {
@@ -598,5 +627,5 @@ fn pieces_of(record: &Bytes) -> Option<VecDeque<Piece>> {
         }
         Entry::Empty { address, count, kind } => Piece::Empty { address, count: u64::from(count), kind },
     });
-    Some(pieces.collect())
+    pieces.collect()
 }

@@ -16,7 +16,7 @@ use volumedriver::volume::event::{
 use volumedriver::volume::{Context, PageCache, Settings, Volume};
 
 /// Segments kept for compaction.
-const RESERVE: usize = 2;
+const RESERVE: usize = 4;
 
 /// The segments of the simulated pool.
 pub struct Pool {
@@ -136,6 +136,14 @@ impl Machine {
         self.take(out);
     }
 
+    /// For the report of a failed seed.
+    pub fn describe(&self) -> String {
+        let (pending, jobs) = (self.pending.values(), &self.jobs);
+        let manifest = self.volume.manifest();
+        let reports = self.reports.len();
+        format!("{:?}, in flight {pending:?}, jobs {jobs:?}, {reports} reports, {manifest:?}", self.view())
+    }
+
     fn view(&self) -> SpaceView {
         let total = self.pool.files.len() as u32;
         let free = self.pool.free.len().saturating_sub(RESERVE) as u32;
@@ -201,6 +209,9 @@ impl Machine {
         let choices = usize::from(!self.pending.is_empty()) * 3 + self.jobs.len();
         if choices == 0 {
             self.end_turn();
+            if self.volume.wants_ticks() {
+                self.tick();
+            }
             return !self.pending.is_empty() || !self.jobs.is_empty();
         }
         let choice = self.world.random() as usize % choices;
