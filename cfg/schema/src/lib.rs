@@ -1,0 +1,52 @@
+//! Parameters: each is declared once, with its type, unit, default, range, meaning and [`Category`]; everything else
+//! comes from that declaration: the typed plain struct, checking of JSON documents, the reference page, the JSON
+//! schema and a sample. No I/O, no clock, and nothing of what the parameters mean to a component.
+//!
+//! A component declares its parameters with [`parameters!`]:
+//!
+//! ```
+//! use cfg_schema::{ByteSize, Milliseconds, parameters};
+//!
+//! parameters! {
+//!     /// All parameters of the kettle.
+//!     pub struct Parameters;
+//!
+//!     /// How water is heated.
+//!     section heater: Heater {
+//!         /// Water that is heated at once.
+//!         heater_capacity: ByteSize = ByteSize::kib(4), Restart, range 512..=1 << 20;
+//!         /// Waiting time for the lid to be closed.
+//!         heater_lid_timeout_ms: Milliseconds = Milliseconds(500), Dynamic, range 1..=10_000;
+//!     }
+//! }
+//!
+//! let documents = [("heater".to_owned(), serde_json::json!({"heater_capacity": "1MiB", "colour": "red"}))].into();
+//! let reading = Parameters::read(&documents, &[]);
+//! assert_eq!(reading.unknown, ["heater.colour"]);
+//! assert_eq!(reading.parameters.unwrap().heater.heater_capacity, ByteSize::mib(1));
+//! ```
+#![forbid(unsafe_code)]
+
+mod declaration;
+mod declare;
+mod duration;
+mod generate;
+mod read;
+mod report;
+mod size;
+mod value;
+mod words;
+
+pub use declaration::{Category, Declaration, SectionDeclaration, lint};
+pub use duration::{Milliseconds, Seconds};
+pub use generate::{json_schema, reference_markdown, sample};
+pub use read::{Documents, Place, Reader};
+pub use report::{Problem, Reading};
+pub use size::{ByteSize, ParseSizeError, SizeLimit};
+pub use value::{Parameter, ParameterObject, Unranged};
+
+/// What the macros need in the crates that use them.
+#[doc(hidden)]
+pub use declaration::{declared, paragraph};
+#[doc(hidden)]
+pub use serde_json;

@@ -1,0 +1,48 @@
+//! The `ovs` command: block storage for virtual machines. Arguments, start-up and the admin socket live here; there is
+//! no storage logic.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod args;
+mod completions;
+mod config_reference;
+mod data_dir;
+mod endpoints;
+mod failure;
+mod identity;
+mod logging;
+mod output;
+mod progress;
+mod up;
+mod volume;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use volumedriver::driver;
+
+use crate::args::{Args, Command};
+
+/// Small allocations of many connections come and go on a few threads; this one keeps them apart.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let Args { global, command } = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return args::refused(&error),
+    };
+    let result = match command {
+        Command::Up(arguments) => up::run(&global, arguments),
+        Command::Volume(command) => volume::run(&global, command),
+        Command::Completions { shell } => completions::run(shell),
+        Command::ConfigReference { form } => config_reference::run(form),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ovs: {failure}");
+            failure.exit_code()
+        }
+    }
+}

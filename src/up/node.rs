@@ -1,0 +1,69 @@
+//! The running driver, as the servers of this process see it.
+
+use std::sync::Arc;
+
+use tokio::sync::{RwLock, Semaphore};
+use tokio::task::spawn_blocking;
+
+use crate::driver::Driver;
+
+/// Holds the driver from the end of its start to the beginning of its stop.
+pub(crate) struct Node {
+    /// Every operation reads; the stop writes, and so waits for all of them.
+    driver: RwLock<Option<Driver>>,
+    operations: Arc<Semaphore>,
+}
+
+impl Node {
+    /// Without a driver yet. At most `operations` run at once.
+    pub(crate) fn new(operations: u32) -> Arc<Node> {
+        let operations = Arc::new(Semaphore::new(operations as usize));
+        Arc::new(Node { driver: RwLock::new(None), operations })
+    }
+
+    /// From now on operations are possible.
+    pub(crate) async fn started(&self, driver: Driver) {
+        *self.driver.write().await = Some(driver);
+    }
+
+    /// Runs `operation` on a thread that may block, when its turn comes; to its end, also if the caller goes away.
+    /// `None`: the driver is not there yet, or not any more.
+    pub(crate) async fn operate<T: Send + 'static>(
+        self: &Arc<Node>,
+        operation: impl FnOnce(&Driver) -> T + Send + 'static,
+    ) -> Option<T> {
+        let turn = Arc::clone(&self.operations).acquire_owned().await.ok()?;
+        self.look(move |driver| {
+            let result = operation(driver);
+            drop(turn);
+            result
+        })
+        .await
+    }
+
+    /// As [`Node::operate`], at once: for what only looks.
+    pub(crate) async fn look<T: Send + 'static>(
+        self: &Arc<Node>,
+        question: impl FnOnce(&Driver) -> T + Send + 'static,
+    ) -> Option<T> {
+        let node = Arc::clone(self);
+        let answer = spawn_blocking(move || node.driver.blocking_read().as_ref().map(question)).await;
+        answer.unwrap_or_else(|error| {
+            tracing::error!(%error, "an operation failed unexpectedly");
+            None
+        })
+    }
+
+    /// Whether volumes are served.
+    pub(crate) fn ready(&self) -> bool {
+        self.driver.try_read().is_ok_and(|driver| driver.as_ref().is_some_and(Driver::ready))
+    }
+
+    /// Waits for operations that run, then lets the driver finish and make durable what is in flight.
+    pub(crate) async fn stop(&self) {
+        let Some(driver) = self.driver.write().await.take() else { return };
+        if let Err(error) = spawn_blocking(move || driver.shutdown()).await {
+            tracing::error!(%error, "the driver did not stop cleanly");
+        }
+    }
+}

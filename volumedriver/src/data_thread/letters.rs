@@ -1,0 +1,139 @@
+//! What other threads tell a data thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use uring::File;
+
+use super::connection::ConnectionCount;
+use super::hosted::NewVolume;
+use crate::driver::VolumeError;
+use crate::job::Paths;
+use crate::nbd::listener::Attached;
+use crate::volume::address::{ManifestVersion, RunId, SegmentId};
+use crate::volume::Counters;
+use crate::volume::event::{Failure, JobId, RunsBuilt, Stream};
+
+/// Where a volume's files are.
+pub type VolumeFiles = Arc<Paths>;
+
+/// One letter. Volumes are named by their index on the thread, which the driver gives and never gives again.
+pub enum Letter {
+    /// Serve this volume from now on.
+    Host {
+        /// Its index.
+        volume: u32,
+        /// What recovery or creation made.
+        new: Box<NewVolume>,
+    },
+    /// Serve this client.
+    Attach {
+        /// The volume it wants.
+        volume: u32,
+        /// The socket.
+        attached: Box<Attached>,
+        /// Counts it.
+        count: ConnectionCount,
+    },
+    /// Grow a volume; answered when that is durable.
+    Resize {
+        /// Which.
+        volume: u32,
+        /// New size in bytes, checked.
+        size: u64,
+        /// Gets the result.
+        done: SyncSender<Result<(), VolumeError>>,
+    },
+    /// Stop serving a volume that has no connection; answered when nothing of it is in flight.
+    Remove {
+        /// Which.
+        volume: u32,
+        /// Gets what it owned.
+        done: SyncSender<Removed>,
+    },
+    /// Tell about all volumes, or one, and bring the histograms up to date.
+    Describe {
+        /// Only this one.
+        volume: Option<u32>,
+        /// Gets the answer.
+        done: SyncSender<ThreadReport>,
+    },
+    /// The pool's answer.
+    Granted {
+        /// Who asked.
+        volume: u32,
+        /// What for.
+        stream: Stream,
+        /// What there is.
+        segments: Vec<(SegmentId, Arc<dyn File>)>,
+    },
+    /// The pool's level crossed a mark.
+    LevelChanged,
+    /// A background job's answer.
+    ManifestWritten {
+        /// Whose.
+        volume: u32,
+        /// Which.
+        version: ManifestVersion,
+        /// Its end.
+        result: Result<(), Failure>,
+    },
+    /// A background job's answer.
+    RunsBuilt {
+        /// Whose.
+        volume: u32,
+        /// Which.
+        job: JobId,
+        /// Its end, and the new files, open.
+        result: Result<(RunsBuilt, Vec<(RunId, Arc<dyn File>)>), Failure>,
+    },
+    /// Finish what is in flight, make it durable, end.
+    Shutdown,
+}
+
+/// What a volume owned when it left its thread.
+#[derive(Debug)]
+pub struct Removed {
+    /// Its segments.
+    pub segments: Vec<SegmentId>,
+}
+
+/// A data thread's state, for people and metrics.
+#[derive(Debug, Default)]
+pub struct ThreadReport {
+    /// Its volumes.
+    pub volumes: Vec<VolumeReport>,
+    /// Page cache: look-ups that found the page.
+    pub page_hits: u64,
+    /// Look-ups that did not.
+    pub page_misses: u64,
+    /// Bytes in the page cache.
+    pub page_bytes: usize,
+}
+
+/// One volume's state.
+#[derive(Debug)]
+pub struct VolumeReport {
+    /// Its index on the thread.
+    pub volume: u32,
+    /// Bytes it offers.
+    pub size: u64,
+    /// Bytes of its log on the disk.
+    pub stored_bytes: u64,
+    /// What it counted since it was opened.
+    pub counters: Counters,
+    /// Map entries in memory, bytes.
+    pub memtable_bytes: usize,
+    /// Why it serves nothing.
+    pub halted: Option<String>,
+}
+
+/// Files a background thread shall remove.
+#[derive(Debug)]
+pub enum Removal {
+    /// These files.
+    Files(Vec<PathBuf>),
+    /// A directory of files, and itself.
+    Directory(PathBuf),
+}
