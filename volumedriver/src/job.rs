@@ -77,7 +77,12 @@ pub fn read_manifest(disk: &dyn Disk, paths: &Paths) -> Result<Manifest, Failure
 }
 
 /// Writes one run.
-pub fn build_run(disk: &dyn Disk, paths: &Paths, run: RunId, entries: &[MapEntry]) -> Result<RunsBuilt, Failure> {
+pub fn build_run(
+    disk: &dyn Disk,
+    paths: &Paths,
+    run: RunId,
+    entries: &[MapEntry],
+) -> Result<RunsBuilt, Failure> {
     let mut output = Output::new(disk, paths, run, u64::MAX);
     let mut references = BTreeMap::new();
     for entry in entries {
@@ -98,9 +103,16 @@ pub fn merge_runs(
     bottom: bool,
     run_bytes_max: u64,
 ) -> Result<RunsBuilt, Failure> {
-    let sources = inputs.iter().map(|input| -> Result<Input<'_>, Failure> {
-        let file = disk.open(&paths.run(input.run.id), OpenMode::Read).map_err(|error| failure(&error))?;
-        Ok(Box::new(RunReader::new(paths.volume, input.run.clone(), file)))
+    // Runs that follow each other (those of one level do) are one input: the merge looks at each input for each entry.
+    let chained = inputs.chunk_by(|one, next| one.run.end <= next.run.first);
+    let sources = chained.map(|chain| -> Result<Input<'_>, Failure> {
+        let open = |input: &MergeInput| {
+            let file =
+                disk.open(&paths.run(input.run.id), OpenMode::Read).map_err(|error| failure(&error))?;
+            Ok(RunReader::new(paths.volume, input.run.clone(), file))
+        };
+        let readers = chain.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(Box::new(readers.into_iter().flatten()))
     });
     let mut merge = Merge::new(sources.collect::<Result<_, _>>()?, bottom)?;
     let mut output = Output::new(disk, paths, first_run, run_bytes_max);

@@ -82,7 +82,7 @@ parameters! {
         /// Largest log record, its header of 4096 bytes included; a multiple of 4096.
         record_size: ByteSize = ByteSize::kib(256), Restart, range 8 << 10..=512 << 10;
         /// Largest run; a multiple of 4096.
-        run_size: ByteSize = ByteSize::mib(16), Restart, range 64 << 10..=256 << 20;
+        run_size: ByteSize = ByteSize::mib(4), Restart, range 64 << 10..=256 << 20;
         /// Relocated records of one volume that compaction may have on their way to the disk.
         compaction_records_in_flight: u32 = 2, Restart, unit "records", range 1..=64;
         /// Memory of one data thread for reads that are being answered; more reads wait.
@@ -255,7 +255,7 @@ mod tests {
         for (documents, key) in [
             (json!({"scocache": {"trigger_gap": "3GB"}}), "trigger_gap"),
             (json!({"scocache": {"segment_size": (1 << 20) + 512}}), "segment_size"),
-            (json!({"scocache": {"reserve_size": "16MiB"}}), "reserve_size"),
+            (json!({"scocache": {"reserve_size": "16MiB"}, "volume_manager": {"run_size": "16MiB"}}), "reserve_size"),
             (json!({"volume_manager": {"record_size": 10_000}}), "record_size"),
             (json!({"volume_manager": {"run_size": 100_000}}), "run_size"),
             (

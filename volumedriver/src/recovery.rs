@@ -63,7 +63,14 @@ pub fn replay(
     settings: Arc<Settings>,
 ) -> Result<(Volume, RecoveryReport), OpenError> {
     let mut volume = Volume::from_manifest(manifest, boot, settings);
-    let mut walk = Walk { manifest, segments, boot, report: RecoveryReport::default(), touched: Vec::new(), rewrite: Vec::new() };
+    let mut walk = Walk {
+        manifest,
+        segments,
+        boot,
+        report: RecoveryReport::default(),
+        touched: Vec::new(),
+        rewrite: Vec::new(),
+    };
     let recovered = walk.run(&mut volume)?;
     walk.make_durable()?;
     let report = walk.report;
@@ -98,13 +105,16 @@ struct Candidate {
 impl Walk<'_> {
     fn run(&mut self, volume: &mut Volume) -> Result<Recovered, OpenError> {
         let replay = self.manifest.replay;
-        let mut end = Recovered { last: Sequence(replay.sequence.0 - 1), last_crc: replay.previous_crc, cut: false };
+        let mut end =
+            Recovered { last: Sequence(replay.sequence.0 - 1), last_crc: replay.previous_crc, cut: false };
         let mut place = replay.place;
         loop {
             let sequence = end.last.next();
             let candidates = self.candidates(sequence, end.last_crc, place)?;
             let good = candidates.iter().position(|candidate| candidate.found == Found::Good);
-            if let Some(Candidate { expected, record: Some(record), .. }) = good.map(|index| &candidates[index]) {
+            if let Some(Candidate { expected, record: Some(record), .. }) =
+                good.map(|index| &candidates[index])
+            {
                 self.note(Found::Good, Mark::Beyond, Verdict::Take);
                 volume.replay(record);
                 self.report.records += 1;
@@ -161,7 +171,9 @@ impl Walk<'_> {
         let segment = entry.map(|sco| sco.segment);
         // A segment was whole and durable before the manifest named it: that it is gone is damage, never a crash.
         segment.and_then(self.segments).ok_or_else(|| match segment {
-            Some(segment) => OpenError::Damaged(format!("segment {:08x} of SCO {number} is missing", segment.0)),
+            Some(segment) => {
+                OpenError::Damaged(format!("segment {:08x} of SCO {number} is missing", segment.0))
+            }
             None => OpenError::Damaged(format!("SCO {number} is not in the manifest")),
         })
     }
@@ -207,9 +219,13 @@ impl Walk<'_> {
         let place = format!("record {sequence} (SCO {sco}, block {block}) {what}");
         match verdict {
             Verdict::Take | Verdict::End => {}
-            Verdict::Cut => self.report.cut = Some(format!("{place}; nothing behind it was acknowledged as kept")),
+            Verdict::Cut => {
+                self.report.cut = Some(format!("{place}; nothing behind it was acknowledged as kept"))
+            }
             Verdict::Damage => {
-                return Err(OpenError::Damaged(format!("{place}, but later records say that it was finished")));
+                return Err(OpenError::Damaged(format!(
+                    "{place}, but later records say that it was finished"
+                )));
             }
         }
         Ok(())
@@ -236,7 +252,13 @@ impl Walk<'_> {
     }
 
     /// Follows the records of one SCO from `block` on; without one for `window` bytes it gives up.
-    fn search_sco(&self, missing: &Expected, sco: ScoNumber, block: u16, window: usize) -> Result<bool, OpenError> {
+    fn search_sco(
+        &self,
+        missing: &Expected,
+        sco: ScoNumber,
+        block: u16,
+        window: usize,
+    ) -> Result<bool, OpenError> {
         let file = self.file(sco)?;
         let length = file.len().map_err(|error| failure(&error))?;
         let mut at = u64::from(block) * CLUSTER_SIZE as u64;
@@ -248,7 +270,8 @@ impl Walk<'_> {
             let mut offset = 0;
             while offset < chunk.len() && patience > 0 {
                 let header = parse_header(&chunk[offset..offset + CLUSTER_SIZE]);
-                let ours = |later: &ParsedHeader| later.header.sco == sco && later.header.volume == here.volume;
+                let ours =
+                    |later: &ParsedHeader| later.header.sco == sco && later.header.volume == here.volume;
                 match header {
                     Ok(later) if ours(&later) => {
                         if mark_of(&later, &here, self.boot) == Mark::Covered {

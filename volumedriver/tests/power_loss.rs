@@ -8,7 +8,7 @@ use simulation::model::{Model, SECTOR, Safety, sector_of};
 use uring::sim::{Fault, FaultOp, SimOptions, SimWorld};
 use volumedriver::volume::Settings;
 use volumedriver::volume::address::BootId;
-use volumedriver::volume::event::{Answer, EmptyKind, Emptiness, Event, Promise, Report, RequestId};
+use volumedriver::volume::event::{Answer, Emptiness, EmptyKind, Event, Promise, Report, RequestId};
 use volumedriver::volume::replay::{Found, Mark, Verdict};
 
 const VOLUME_BYTES: usize = 1 << 20;
@@ -34,10 +34,19 @@ fn settings() -> Settings {
 /// An operation that was issued.
 #[derive(Clone, Debug)]
 enum Issued {
-    Change { first: usize, count: usize, promise: Promise },
+    Change {
+        first: usize,
+        count: usize,
+        promise: Promise,
+    },
     /// What was acknowledged when it was issued.
-    Flush { covered: BTreeSet<u64> },
-    Read { first: usize, count: usize },
+    Flush {
+        covered: BTreeSet<u64>,
+    },
+    Read {
+        first: usize,
+        count: usize,
+    },
     Status,
 }
 
@@ -53,7 +62,13 @@ struct Client {
 impl Client {
     fn new() -> Self {
         let model = Model::new(VOLUME_BYTES);
-        Self { model, next: 1, issued: BTreeMap::new(), oldest: HashMap::new(), acknowledged: BTreeSet::new() }
+        Self {
+            model,
+            next: 1,
+            issued: BTreeMap::new(),
+            oldest: HashMap::new(),
+            acknowledged: BTreeSet::new(),
+        }
     }
 
     fn issue(&mut self, machine: &mut Machine) {
@@ -117,7 +132,9 @@ impl Client {
             let issued = self.issued.remove(&operation).ok_or(format!("answer {operation} came twice"))?;
             let answer = match result {
                 Ok(answer) => answer,
-                Err(error) => return Err(format!("operation {operation} failed: {error}: {:?}", machine.reports)),
+                Err(error) => {
+                    return Err(format!("operation {operation} failed: {error}: {:?}", machine.reports));
+                }
             };
             match (issued, answer) {
                 (Issued::Change { first, count, promise }, Answer::Done) => {
@@ -298,7 +315,10 @@ fn no_promise_is_broken_by_power_losses_and_kills() {
     let seen = worlds(Hardship::None, 2_000);
     for found in [Found::Blank, Found::Torn, Found::BadData, Found::BrokenChain] {
         let row = |&(row, mark, _): &(Found, Mark, Verdict)| row == found && mark == Mark::Beyond;
-        assert!(seen.rows.iter().any(row) || std::env::var_os("OVS_SEED").is_some(), "no crash left {found:?}");
+        assert!(
+            seen.rows.iter().any(row) || std::env::var_os("OVS_SEED").is_some(),
+            "no crash left {found:?}"
+        );
     }
 }
 

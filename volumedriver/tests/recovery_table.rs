@@ -96,7 +96,11 @@ impl Scenario {
     /// the next restart.
     fn expect_cut(&self, boot: BootId, first_lost: u64, row: Found) {
         let mut machine = self.boot(boot).expect("a cut log opens");
-        assert!(machine.report.rows.contains(&(row, Mark::Beyond, Verdict::Cut)), "{:?}", machine.report.rows);
+        assert!(
+            machine.report.rows.contains(&(row, Mark::Beyond, Verdict::Cut)),
+            "{:?}",
+            machine.report.rows
+        );
         assert!(machine.report.cut.is_some());
         for round in 0..2 {
             for cluster in 0..10 {
@@ -126,12 +130,15 @@ fn a_good_log_is_taken_whole() {
     for boot in [FIRST_BOOT, NEXT_BOOT] {
         let scenario = scenario(5);
         let mut machine = scenario.boot(boot).expect("opens");
-        assert_eq!(machine.report.rows, [
-            (Found::Good, Mark::Beyond, Verdict::Take),
-            (Found::Blank, Mark::Beyond, Verdict::End),
-        ]);
+        assert_eq!(
+            machine.report.rows,
+            [(Found::Good, Mark::Beyond, Verdict::Take), (Found::Blank, Mark::Beyond, Verdict::End),]
+        );
         assert_eq!(machine.report.records, 10);
-        assert_eq!((0..10).map(|cluster| read(&mut machine, cluster)).collect::<Result<Vec<_>, _>>(), Ok((1..11).collect()));
+        assert_eq!(
+            (0..10).map(|cluster| read(&mut machine, cluster)).collect::<Result<Vec<_>, _>>(),
+            Ok((1..11).collect())
+        );
     }
 }
 

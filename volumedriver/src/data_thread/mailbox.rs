@@ -38,10 +38,9 @@ impl<T> Mailbox<T> {
         })
     }
 
-    /// Says how the owner is woken. Letters posted earlier are found by its first look.
+    /// Says how the owner is woken, and wakes it: nobody did for letters that were posted before.
     pub fn set_wake(&self, wake: Arc<dyn Wake>) {
-        // A second owner would be a mistake of this crate; the first one stays.
-        let _ = self.wake.set(wake);
+        self.wake.get_or_init(|| wake).wake();
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
@@ -132,12 +131,21 @@ mod tests {
         assert_eq!(mailbox.try_post(1), Ok(()));
         assert_eq!(mailbox.try_post(2), Ok(()));
         assert_eq!(mailbox.try_post(3), Err(Refused::Full(3)));
-        assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+        assert_eq!(bell.0.load(Ordering::SeqCst), 2, "one at the start, one for both letters");
         let mut letters = VecDeque::new();
         mailbox.take_all(&mut letters);
         assert_eq!(letters, [1, 2]);
         assert!(mailbox.post(4));
-        assert_eq!(bell.0.load(Ordering::SeqCst), 2);
+        assert_eq!(bell.0.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn letters_from_before_the_owner_came_wake_it() {
+        let bell = Arc::new(Bell::default());
+        let mailbox = Mailbox::new(2);
+        assert!(mailbox.post(1));
+        mailbox.set_wake(bell.clone());
+        assert_eq!(bell.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]

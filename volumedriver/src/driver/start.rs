@@ -435,6 +435,7 @@ fn settings_of(parameters: &Parameters) -> Settings {
         records_in_flight: manager.log_records_in_flight as usize,
         replay_bytes: manager.log_replay_limit.bytes(),
         run_bytes: manager.run_size.bytes(),
+        compaction_records_in_flight: manager.compaction_records_in_flight as usize,
         ..Settings::default()
     }
 }

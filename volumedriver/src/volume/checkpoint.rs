@@ -6,9 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::address::{
-    ClusterAddress, Incarnation, ManifestVersion, RunId, ScoNumber, SegmentId, Sequence,
-};
+use super::address::{ClusterAddress, Incarnation, ManifestVersion, RunId, ScoNumber, SegmentId, Sequence};
 use super::event::{Failure, JobId, MergeInput, Output, Report, RunsBuilt, Stream};
 use super::levels::{Eagerness, MergePlan, plan};
 use super::manifest::{IncarnationStart, Manifest, ReplayStart};
@@ -171,7 +169,11 @@ impl Checkpoint {
             let number = Incarnation(last.number.0 + 1);
             // One that was announced behind records that a power loss took never came to be.
             self.incarnations.retain(|start| start.first_sequence <= next);
-            self.incarnations.push(IncarnationStart { number, first_sequence: next, first_sco: ScoNumber(0) });
+            self.incarnations.push(IncarnationStart {
+                number,
+                first_sequence: next,
+                first_sco: ScoNumber(0),
+            });
         }
     }
 
@@ -225,7 +227,8 @@ impl Volume {
         }
         self.checkpoint.due = false;
         self.checkpoint.version = manifest.version;
-        self.checkpoint.writing = Some(Writing { version: manifest.version, flushed: self.checkpoint.flushed });
+        self.checkpoint.writing =
+            Some(Writing { version: manifest.version, flushed: self.checkpoint.flushed });
         self.counters.manifests += 1;
         cx.out.push(Output::WriteManifest { version: manifest.version, bytes: manifest.encode() });
     }
@@ -236,7 +239,10 @@ impl Volume {
         result: Result<(), Failure>,
         cx: &mut Context<'_>,
     ) {
-        let Some(writing) = self.checkpoint.writing.take().filter(|writing| writing.version == version) else { return };
+        let Some(writing) = self.checkpoint.writing.take().filter(|writing| writing.version == version)
+        else {
+            return;
+        };
         if let Err(failure) = result {
             self.checkpoint.due = true;
             return self.job_failed("manifest", &failure, cx);
@@ -329,7 +335,12 @@ impl Volume {
     }
 
     /// After a failed write: `kept` is the last record that counts, `place` where the first lost one began.
-    pub(super) fn reopen_log(&mut self, kept: Sequence, place: Option<(ScoNumber, u16)>, _cx: &mut Context<'_>) {
+    pub(super) fn reopen_log(
+        &mut self,
+        kept: Sequence,
+        place: Option<(ScoNumber, u16)>,
+        _cx: &mut Context<'_>,
+    ) {
         // A memtable that waits for lost records becomes the active one again.
         if let Some(freezing) = self.checkpoint.freezing.take_if(|freezing| freezing.through > kept) {
             self.checkpoint.generation = freezing.generation;
@@ -339,14 +350,18 @@ impl Volume {
             self.map.active = older;
         }
         let generation = self.checkpoint.generation;
-        for number in self.log.lost.iter().map(|record| record.sco).chain(self.log.open.map(|open| open.number)) {
+        for number in
+            self.log.lost.iter().map(|record| record.sco).chain(self.log.open.map(|open| open.number))
+        {
             if let Some(sco) = self.scos.get_mut(number) {
                 sco.open = false;
                 sco.generation = generation;
                 sco.blocks = match place {
                     Some((first_lost, block)) if first_lost == number => u32::from(block),
                     Some((first_lost, _)) if first_lost < number => 0,
-                    _ => sco.blocks.max(self.log.open.filter(|open| open.number == number).map_or(0, |o| o.next_block)),
+                    _ => sco
+                        .blocks
+                        .max(self.log.open.filter(|open| open.number == number).map_or(0, |o| o.next_block)),
                 };
             }
         }
@@ -412,7 +427,10 @@ impl Volume {
 
     /// Has the run built once every record behind the frozen memtable is durable.
     fn build_if_durable(&mut self, cx: &mut Context<'_>) {
-        let Some(freezing) = self.checkpoint.freezing.as_ref().filter(|freezing| freezing.job.is_none()) else { return };
+        let Some(freezing) = self.checkpoint.freezing.as_ref().filter(|freezing| freezing.job.is_none())
+        else {
+            return;
+        };
         let relocation_behind = self.relocation.durable_through < freezing.relocation_through;
         if self.log.durable_through < freezing.through || relocation_behind {
             return;
@@ -433,7 +451,8 @@ impl Volume {
             return;
         }
         let eagerness = if self.is_starving() { Eagerness::Pressed } else { Eagerness::Relaxed };
-        let Some(plan) = plan(self.map.levels(), &self.settings, eagerness, &mut self.checkpoint.cursor) else {
+        let Some(plan) = plan(self.map.levels(), &self.settings, eagerness, &mut self.checkpoint.cursor)
+        else {
             return;
         };
         if let [only] = &plan.inputs[..]
@@ -452,11 +471,22 @@ impl Volume {
         let inputs = plan.inputs.iter().map(|run| MergeInput { run: run.clone() }).collect();
         let bottom = plan.bottom;
         self.checkpoint.merging = Some((job, plan));
-        cx.out.push(Output::MergeRuns { job, inputs, first_run, bottom, run_bytes_max: self.settings.run_bytes });
+        cx.out.push(Output::MergeRuns {
+            job,
+            inputs,
+            first_run,
+            bottom,
+            run_bytes_max: self.settings.run_bytes,
+        });
     }
 
     /// A background job ended.
-    pub(super) fn runs_built(&mut self, job: JobId, result: Result<RunsBuilt, Failure>, cx: &mut Context<'_>) {
+    pub(super) fn runs_built(
+        &mut self,
+        job: JobId,
+        result: Result<RunsBuilt, Failure>,
+        cx: &mut Context<'_>,
+    ) {
         if let Some((_, plan)) = self.checkpoint.merging.take_if(|(merging, _)| *merging == job) {
             match result {
                 Ok(built) => self.merged(&plan, built),

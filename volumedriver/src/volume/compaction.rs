@@ -18,8 +18,6 @@ use super::{Context, Volume};
 
 /// Blocks read at a time.
 const CHUNK_BLOCKS: u32 = 128;
-/// Relocation records in flight.
-const RECORDS_IN_FLIGHT: usize = 2;
 /// Credit that may be saved up, in bytes.
 const CREDIT_MAX: i64 = 8 << 20;
 /// An SCO with a larger share in use (in 1/1024) is not worth moving.
@@ -218,7 +216,8 @@ impl Volume {
                     parsed
                 }
                 other => {
-                    let problem = other.err().map_or("foreign header".into(), |problem| format!("{problem:?}"));
+                    let problem =
+                        other.err().map_or("foreign header".into(), |problem| format!("{problem:?}"));
                     let reason = format!("block {}: {problem}", victim.next_block);
                     return self.give_victim_up(reason, cx);
                 }
@@ -254,7 +253,9 @@ impl Volume {
     fn judge(&mut self, cx: &mut Context<'_>) {
         let mut places = Vec::new();
         while self.compaction.waits_for.is_none() {
-            let Some(candidate) = self.compaction.victim.as_ref().and_then(|victim| victim.candidates.front()) else {
+            let Some(candidate) =
+                self.compaction.victim.as_ref().and_then(|victim| victim.candidates.front())
+            else {
                 return;
             };
             let (address, location, crc) = (candidate.address, candidate.location, candidate.crc);
@@ -288,7 +289,7 @@ impl Volume {
             return false;
         }
         if self.relocation.builder.as_ref().is_some_and(|builder| builder.room() == 0) {
-            if self.relocation.in_flight.len() >= RECORDS_IN_FLIGHT {
+            if self.relocation.in_flight.len() >= self.settings.compaction_records_in_flight {
                 return false;
             }
             self.hand_out_relocation(cx);
@@ -316,7 +317,9 @@ impl Volume {
 
     fn hand_out_relocation(&mut self, cx: &mut Context<'_>) {
         if let Some(output) = self.relocation.hand_out(&self.author, Promise::Written) {
-            if let Some(sco) = self.relocation.in_flight.back().and_then(|record| self.scos.get_mut(record.sco)) {
+            if let Some(sco) =
+                self.relocation.in_flight.back().and_then(|record| self.scos.get_mut(record.sco))
+            {
                 sco.unapplied += 1;
             }
             cx.out.push(output);
@@ -332,7 +335,9 @@ impl Volume {
     ) {
         self.relocation.written(sequence, result);
         let scos = &self.scos;
-        while let Some(record) = self.relocation.next_completed(|number| scos.get(number).map(|sco| sco.segment)) {
+        while let Some(record) =
+            self.relocation.next_completed(|number| scos.get(number).map(|sco| sco.segment))
+        {
             self.compaction.applying.push_back(Applying {
                 sequence: record.sequence,
                 sco: record.sco,
@@ -420,7 +425,7 @@ impl Volume {
             return;
         }
         if self.relocation.builder.as_ref().is_some_and(|builder| !builder.is_empty()) {
-            if self.relocation.in_flight.len() < RECORDS_IN_FLIGHT {
+            if self.relocation.in_flight.len() < self.settings.compaction_records_in_flight {
                 self.hand_out_relocation(cx);
             }
             return;

@@ -51,6 +51,7 @@ pub enum Stream {
 
 /// What a volume is told. Byte offsets and lengths lie within the volume: the protocol side checked them.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "a variant's text and its fields' types say what the fields are")]
 pub enum Event<'a> {
     /// A client wants bytes.
     Read { request: RequestId, offset: u64, length: u32 },
@@ -135,9 +136,17 @@ pub struct MergeInput {
 
 /// What a volume wants done.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "a variant's text and its fields' types say what the fields are")]
 pub enum Output {
     /// Write `data` at byte `offset` of `segment`.
-    WriteRecord { stream: Stream, sequence: Sequence, segment: SegmentId, offset: u64, data: Bytes, promise: Promise },
+    WriteRecord {
+        stream: Stream,
+        sequence: Sequence,
+        segment: SegmentId,
+        offset: u64,
+        data: Bytes,
+        promise: Promise,
+    },
     /// `fdatasync` the segment.
     Sync { sync: SyncId, segment: SegmentId },
     /// Read `length` bytes at byte `offset` of `segment`.
@@ -201,6 +210,7 @@ pub enum RequestError {
 
 /// For the log and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "a variant's text and its fields' types say what the fields are")]
 pub enum Report {
     /// The volume serves nothing from now on.
     Halted { reason: String },

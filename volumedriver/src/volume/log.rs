@@ -9,9 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::address::{
-    BootId, CLUSTER_SIZE, Incarnation, Location, ScoNumber, SegmentId, Sequence, VolumeId,
-};
+use super::address::{BootId, CLUSTER_SIZE, Incarnation, Location, ScoNumber, SegmentId, Sequence, VolumeId};
 use super::event::{Output, Promise, Stream};
 use super::record::{Header, RecordBuilder};
 
@@ -94,7 +92,13 @@ pub struct Log<T> {
 
 impl<T> Log<T> {
     /// A stream whose next record is `next_sequence`; everything before is durable.
-    pub fn new(stream: Stream, segment_blocks: u32, record_blocks: u16, next_sequence: Sequence, crc: u32) -> Self {
+    pub fn new(
+        stream: Stream,
+        segment_blocks: u32,
+        record_blocks: u16,
+        next_sequence: Sequence,
+        crc: u32,
+    ) -> Self {
         let last = Sequence(next_sequence.0 - 1);
         Self {
             stream,
@@ -166,9 +170,25 @@ impl<T> Log<T> {
         self.bytes += bytes.len() as u64;
         let owners = std::mem::take(&mut self.owners);
         let (data, durable) = (bytes.clone(), promise == Promise::Durable);
-        self.in_flight.push_back(InFlight { sequence, sco, block, bytes, crc, result: None, durable, owners });
+        self.in_flight.push_back(InFlight {
+            sequence,
+            sco,
+            block,
+            bytes,
+            crc,
+            result: None,
+            durable,
+            owners,
+        });
         let offset = u64::from(block) * CLUSTER_SIZE as u64;
-        Some(Output::WriteRecord { stream: self.stream, sequence, segment: open.segment, offset, data, promise })
+        Some(Output::WriteRecord {
+            stream: self.stream,
+            sequence,
+            segment: open.segment,
+            offset,
+            data,
+            promise,
+        })
     }
 
     /// Data of a cluster that may not have reached the disk yet.
@@ -195,7 +215,10 @@ impl<T> Log<T> {
     }
 
     /// Takes the next record that was written and whose predecessors were.
-    pub fn next_completed(&mut self, segment_of: impl Fn(ScoNumber) -> Option<SegmentId>) -> Option<InFlight<T>> {
+    pub fn next_completed(
+        &mut self,
+        segment_of: impl Fn(ScoNumber) -> Option<SegmentId>,
+    ) -> Option<InFlight<T>> {
         self.in_flight.front().filter(|record| record.result == Some(Ok(())))?;
         let record = self.in_flight.pop_front()?;
         self.completed_through = record.sequence;

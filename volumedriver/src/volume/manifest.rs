@@ -6,7 +6,9 @@
 //!    start.
 //! 3. Runs of level 1 and deeper are in order and do not overlap.
 
-use super::address::{ClusterAddress, Incarnation, ManifestVersion, RunId, ScoNumber, SegmentId, Sequence, VolumeId};
+use super::address::{
+    ClusterAddress, Incarnation, ManifestVersion, RunId, ScoNumber, SegmentId, Sequence, VolumeId,
+};
 use super::event::{Failure, Stream};
 use super::run::RunInfo;
 
@@ -170,7 +172,9 @@ impl Manifest {
         }
         let mut runs: Vec<_> = self.levels.iter().flatten().map(|run| run.id).collect();
         runs.sort_unstable();
-        if runs.last().is_some_and(|&last| last >= self.next_run) || runs.windows(2).any(|pair| pair[0] == pair[1]) {
+        if runs.last().is_some_and(|&last| last >= self.next_run)
+            || runs.windows(2).any(|pair| pair[0] == pair[1])
+        {
             return Err("run ids out of order".into());
         }
         let ordered = |pair: &[IncarnationStart]| {
@@ -251,7 +255,18 @@ fn decode_body(bytes: &[u8]) -> Option<Manifest> {
     let levels = input.list(|input| input.list(decode_run))?;
     let replay = ReplayStart { sequence, previous_crc, place };
     let done = input.0.is_empty();
-    done.then_some(Manifest { id, name, size, version, next_sco, next_run, replay, incarnations, scos, levels })
+    done.then_some(Manifest {
+        id,
+        name,
+        size,
+        version,
+        next_sco,
+        next_run,
+        replay,
+        incarnations,
+        scos,
+        levels,
+    })
 }
 
 struct Writer(Vec<u8>);
@@ -362,5 +377,5 @@ mod tests {
         assert_eq!(crc32fast::hash(&sample().encode()), GOLDEN);
     }
 
-    const GOLDEN: u32 = 0;
+    const GOLDEN: u32 = 2_016_023_058;
 }

@@ -99,7 +99,9 @@ impl Map {
             return Ok(Found::Nothing { next: run.first });
         }
         let nothing = Found::Nothing { next: ClusterAddress(u64::MAX) };
-        let Some(fence_page) = run.fence_page(address).filter(|_| address < run.end) else { return Ok(nothing) };
+        let Some(fence_page) = run.fence_page(address).filter(|_| address < run.end) else {
+            return Ok(nothing);
+        };
         let missing = |page| Missing { run: run.id, page };
         let fences = pages.get(self.volume, run.id, fence_page).ok_or(missing(fence_page))?;
         let Some((data_page, next)) = find_data_page(fences, fence_page - run.data_pages, address) else {
@@ -169,7 +171,10 @@ mod tests {
 
     fn owner(map: &Map, address: u64, end: u64, pages: &mut PageCache) -> (Vec<u32>, Option<u64>) {
         let mut places = Vec::new();
-        match map.find(ClusterAddress(address), ClusterAddress(end), pages, &mut places).expect("all pages are here") {
+        match map
+            .find(ClusterAddress(address), ClusterAddress(end), pages, &mut places)
+            .expect("all pages are here")
+        {
             Extent::Data => (places.iter().map(|&(_, crc)| crc).collect(), None),
             Extent::Empty { end, .. } => (Vec::new(), Some(end.0)),
         }

@@ -34,11 +34,6 @@ pub struct Memtable {
 const ENTRY_BYTES: usize = 64;
 
 impl Memtable {
-    /// Number of stretches.
-    pub fn len(&self) -> usize {
-        self.stretches.len()
-    }
-
     /// True if it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.stretches.is_empty()
@@ -101,7 +96,8 @@ impl Memtable {
                 };
             }
         }
-        let next = self.stretches.range(address..).next().map_or(ClusterAddress(u64::MAX), |(&start, _)| start);
+        let next =
+            self.stretches.range(address..).next().map_or(ClusterAddress(u64::MAX), |(&start, _)| start);
         Found::Nothing { next }
     }
 

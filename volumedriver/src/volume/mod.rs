@@ -16,6 +16,7 @@ pub mod address;
 mod bytes;
 mod checkpoint;
 mod compaction;
+mod cut;
 mod durability;
 pub mod event;
 mod levels;
@@ -28,6 +29,7 @@ mod page_cache;
 mod read;
 pub mod record;
 pub mod replay;
+mod rmw;
 pub mod run;
 mod sco;
 mod settings;
@@ -258,7 +260,11 @@ impl Volume {
 
     /// Totals.
     pub fn counters(&self) -> Counters {
-        Counters { log_bytes: self.log.bytes, relocated_bytes: self.relocation.bytes, ..self.counters.clone() }
+        Counters {
+            log_bytes: self.log.bytes,
+            relocated_bytes: self.relocation.bytes,
+            ..self.counters.clone()
+        }
     }
 
     /// Client data in bytes that waits for its record.
@@ -298,7 +304,10 @@ impl Volume {
 
     /// True while it waits for time to pass or for space: the shell then sends [`Event::Tick`]s.
     pub fn wants_ticks(&self) -> bool {
-        self.halted.is_none() && (self.writes.waits_for_space() || self.checkpoint.is_resting() || self.compaction_wants_ticks())
+        self.halted.is_none()
+            && (self.writes.waits_for_space()
+                || self.checkpoint.is_resting()
+                || self.compaction_wants_ticks())
     }
 
     /// True if nothing is in flight and nothing waits, background work included.

@@ -151,8 +151,13 @@ impl Volume {
         cx: &mut Context<'_>,
     ) {
         let (next, end) = (ClusterAddress::containing(offset), ClusterAddress::at_or_after(offset + length));
-        let status =
-            Status { offset, end: offset + length, extents: Vec::new(), extents_max: extents_max.max(1), lookups: 0 };
+        let status = Status {
+            offset,
+            end: offset + length,
+            extents: Vec::new(),
+            extents_max: extents_max.max(1),
+            lookups: 0,
+        };
         let owner = LookupOwner::Client(request);
         self.start_lookup(Lookup { owner, next, end, kind: Kind::Status(status), failed: None }, cx);
     }
@@ -176,9 +181,8 @@ impl Volume {
                 }
                 Ok(extent) => match &mut lookup.kind {
                     Kind::Status(status) => {
-                        if !note_status(status, &mut lookup.next, extent, places.len()) {
-                            lookup.end = lookup.next;
-                        } else if status.lookups >= self.settings.status_lookups {
+                        let room = note_status(status, &mut lookup.next, extent, places.len());
+                        if !room || status.lookups >= self.settings.status_lookups {
                             lookup.end = lookup.next;
                         }
                     }
@@ -237,7 +241,9 @@ impl Volume {
             read.parts.push(Part::Waiting);
             read.outstanding += 1;
             let address = address.plus(at as u64);
-            self.reads.data.insert(id.0, DataRead { lookup, part, address, places: places[at..end].to_vec() });
+            self.reads
+                .data
+                .insert(id.0, DataRead { lookup, part, address, places: places[at..end].to_vec() });
             let offset = u64::from(location.block()) * CLUSTER_SIZE as u64;
             let length = blocks * CLUSTER_SIZE as u32;
             cx.out.push(Output::ReadData { read: id, segment, offset, length });
@@ -344,7 +350,13 @@ impl Volume {
     }
 
     /// A page arrived: who waited looks again, from where it stood.
-    pub(super) fn page_read(&mut self, run: RunId, page: u32, result: Result<Bytes, Failure>, cx: &mut Context<'_>) {
+    pub(super) fn page_read(
+        &mut self,
+        run: RunId,
+        page: u32,
+        result: Result<Bytes, Failure>,
+        cx: &mut Context<'_>,
+    ) {
         let missing = Missing { run, page };
         let waiters = self.reads.pages.remove(&missing).unwrap_or_default();
         let info = self.map.levels().iter().flatten().find(|info| info.id == run);
@@ -364,7 +376,11 @@ impl Volume {
             Err(failure) => {
                 let reason = format!("page {page} of run {:016x}: {failure}", run.0);
                 cx.out.push(Output::Report(Report::JobFailed { what: "map", reason }));
-                Some(if matches!(failure, Failure::Corrupt(_)) { RequestError::Corrupt } else { RequestError::Io })
+                Some(if matches!(failure, Failure::Corrupt(_)) {
+                    RequestError::Corrupt
+                } else {
+                    RequestError::Io
+                })
             }
         };
         for waiter in waiters {

@@ -128,11 +128,6 @@ impl ScoTable {
         numbers
     }
 
-    /// Takes out one SCO whatever its state.
-    pub fn remove(&mut self, number: ScoNumber) -> Option<Sco> {
-        self.scos.remove(&number)
-    }
-
     /// The settled SCO with the smallest share of blocks in use, as far as references tell, with that share in 1/1024.
     pub fn emptiest(&self, settled: Generation, keep: Option<ScoNumber>) -> Option<(ScoNumber, u32)> {
         let eligible = |&(number, sco): &(ScoNumber, &Sco)| {

@@ -35,6 +35,8 @@ pub struct Settings {
     pub cuts_in_a_row: u32,
     /// Failed background jobs in a row before the volume halts.
     pub job_failures_in_a_row: u32,
+    /// Relocation records in flight.
+    pub compaction_records_in_flight: usize,
     /// Bytes that compaction may move a tick without clients' writes to pace it.
     pub compaction_idle_bytes: u64,
     /// Look-ups of one block status request at most.
@@ -48,7 +50,7 @@ impl Default for Settings {
             record_blocks: 64,
             records_in_flight: 4,
             replay_bytes: 64 << 20,
-            run_bytes: 16 << 20,
+            run_bytes: 4 << 20,
             level0_runs: 4,
             level0_runs_soft: 8,
             level0_runs_hard: 12,
@@ -59,6 +61,7 @@ impl Default for Settings {
             rmw_in_flight: 64,
             cuts_in_a_row: 3,
             job_failures_in_a_row: 10,
+            compaction_records_in_flight: 2,
             compaction_idle_bytes: 4 << 20,
             status_lookups: 16_384,
         }

@@ -5,14 +5,11 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::address::{CLUSTER_SIZE, ClusterAddress, Location, SegmentId};
-use super::event::{
-    Answer, EmptyKind, Emptiness, Output, Promise, Report, RequestError, RequestId, Stream,
-};
-use super::read::{LookupOwner, Side};
-use super::record::{Entry, parse_header};
+use super::event::{Answer, Emptiness, EmptyKind, Output, Promise, Report, RequestError, RequestId, Stream};
+use super::rmw::{Kept, Rmw};
 use super::{Context, Volume, fail};
 
 /// Who waits for a record.
@@ -24,27 +21,27 @@ pub(super) struct Owner {
 
 /// A part of a write that covers whole clusters.
 #[derive(Clone, Debug)]
-enum Piece {
+pub(super) enum Piece {
     Data { address: ClusterAddress, data: Bytes },
     Empty { address: ClusterAddress, count: u64, kind: Emptiness },
 }
 
 /// What a client wants to put somewhere.
 #[derive(Clone, Debug)]
-enum Body {
+pub(super) enum Body {
     Data(Bytes),
     Zeroes { length: u64, kind: Emptiness },
 }
 
 impl Body {
-    fn length(&self) -> u64 {
+    pub(super) fn length(&self) -> u64 {
         match self {
             Body::Data(data) => data.len() as u64,
             Body::Zeroes { length, .. } => *length,
         }
     }
 
-    fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         match self {
             Body::Data(data) => data.len(),
             Body::Zeroes { .. } => 0,
@@ -54,7 +51,7 @@ impl Body {
 
 /// Something that could not be appended when it came.
 #[derive(Debug)]
-enum Waiting {
+pub(super) enum Waiting {
     /// Not looked at yet.
     Whole { owner: Owner, offset: u64, body: Body },
     /// Whole clusters, ready to be appended.
@@ -63,40 +60,25 @@ enum Waiting {
 
 /// Where whole clusters come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     /// A client's request.
     Client,
     /// A record that could not be written: the map refers to it, so it must be written again.
     Cut,
 }
 
-/// A write whose first or last cluster is partly kept.
-#[derive(Debug)]
-struct Rmw {
-    id: u64,
-    owner: Owner,
-    offset: u64,
-    body: Body,
-    first: ClusterAddress,
-    last: ClusterAddress,
-    head: Option<Bytes>,
-    tail: Option<Bytes>,
-    missing: u32,
-    failed: Option<RequestError>,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    waiting: VecDeque<Waiting>,
-    held: usize,
-    rmws: Vec<Rmw>,
-    next_rmw: u64,
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) held: usize,
+    pub(super) rmws: Vec<Rmw>,
+    pub(super) next_rmw: u64,
     /// The pool had nothing for the log when it was asked last.
     pool_empty: bool,
     /// A question to the pool is open, for the log.
     asked: bool,
-    cuts_in_a_row: u32,
+    pub(super) cuts_in_a_row: u32,
 }
 
 impl Writes {
@@ -122,7 +104,9 @@ impl Writes {
             Waiting::Pieces { owners, .. } => owners,
         });
         self.held = 0;
-        waiting.map(|owner| owner.request).chain(std::mem::take(&mut self.rmws).into_iter().map(|rmw| rmw.owner.request))
+        waiting
+            .map(|owner| owner.request)
+            .chain(std::mem::take(&mut self.rmws).into_iter().map(|rmw| rmw.owner.request))
     }
 
     fn overlaps_rmw(&self, first: ClusterAddress, last: ClusterAddress) -> bool {
@@ -134,13 +118,13 @@ impl Writes {
         self.waiting.push_back(waiting);
     }
 
-    fn queue_first(&mut self, waiting: Waiting) {
+    pub(super) fn queue_first(&mut self, waiting: Waiting) {
         self.held += held(&waiting);
         self.waiting.push_front(waiting);
     }
 
     /// In front of all that clients sent later, but behind what was in the log before and must go there again.
-    fn queue_behind_cut(&mut self, waiting: Waiting) {
+    pub(super) fn queue_behind_cut(&mut self, waiting: Waiting) {
         let cut = |waiting: &&Waiting| matches!(waiting, Waiting::Pieces { origin: Origin::Cut, .. });
         let at = self.waiting.iter().take_while(cut).count();
         self.held += held(&waiting);
@@ -195,13 +179,24 @@ impl Volume {
                 self.blocked(cx);
             }
         } else {
-            self.writes.queue(Waiting::Whole { owner, offset, body: Body::Data(Bytes::copy_from_slice(data)) });
+            self.writes.queue(Waiting::Whole {
+                owner,
+                offset,
+                body: Body::Data(Bytes::copy_from_slice(data)),
+            });
             self.drain(cx);
         }
     }
 
     /// A client's trim or write-zeroes.
-    pub(super) fn empty(&mut self, owner: Owner, offset: u64, length: u64, kind: EmptyKind, cx: &mut Context<'_>) {
+    pub(super) fn empty(
+        &mut self,
+        owner: Owner,
+        offset: u64,
+        length: u64,
+        kind: EmptyKind,
+        cx: &mut Context<'_>,
+    ) {
         self.counters.empties += 1;
         let (offset, length, kind) = match kind {
             EmptyKind::Zeroes(kind) => (offset, length, kind),
@@ -242,7 +237,13 @@ impl Volume {
     }
 
     /// Appends as much of an empty stretch as goes now; gives the clusters taken.
-    fn append_empty(&mut self, address: ClusterAddress, count: u64, kind: Emptiness, cx: &mut Context<'_>) -> u64 {
+    fn append_empty(
+        &mut self,
+        address: ClusterAddress,
+        count: u64,
+        kind: Emptiness,
+        cx: &mut Context<'_>,
+    ) -> u64 {
         let mut done = 0;
         while done < count && self.record_ready(cx) {
             let Some(builder) = self.log.builder.as_mut() else { break };
@@ -301,13 +302,6 @@ impl Volume {
         }
     }
 
-    /// What a cut lost must be written again before anything can be frozen, thus freed; and a trim is what makes room
-    /// in a full volume. For these the log may take one of the segments that are kept for compaction.
-    fn needs_rescue(&self) -> bool {
-        let urgent = !self.log.lost.is_empty() || self.writes.waiting.front().is_some_and(is_trim);
-        urgent && self.log.needs_sco() && self.checkpoint.granted(Stream::Log) == 0
-    }
-
     /// The pool answered.
     pub(super) fn segments_granted(&mut self, stream: Stream, segments: &[SegmentId], cx: &mut Context<'_>) {
         let rescue = stream == Stream::Relocation && self.needs_rescue();
@@ -336,7 +330,8 @@ impl Volume {
         if self.log.needs_sco() {
             self.want_log_segments(cx);
         }
-        let starved = self.log.needs_sco() && self.writes.pool_empty && self.checkpoint.granted(Stream::Log) == 0;
+        let starved =
+            self.log.needs_sco() && self.writes.pool_empty && self.checkpoint.granted(Stream::Log) == 0;
         if starved && self.needs_rescue() && self.want_relocation_segment(cx) {
             return;
         }
@@ -386,15 +381,6 @@ impl Volume {
         }
     }
 
-    /// Once all that a cut lost is in the log again, its old records are not needed for reads any more.
-    fn rewritten(&mut self, origin: Origin) {
-        let cut = |waiting: &Waiting| matches!(waiting, Waiting::Pieces { origin: Origin::Cut, .. });
-        if origin == Origin::Cut && !self.writes.waiting.iter().any(cut) {
-            self.log.lost.clear();
-            self.durability.rewritten(self.log.last_sequence());
-        }
-    }
-
     /// Appends a piece; gives back what did not fit.
     fn append_piece(&mut self, piece: Piece, cx: &mut Context<'_>) -> Option<Piece> {
         match piece {
@@ -422,65 +408,20 @@ impl Volume {
         let head_kept = !offset.is_multiple_of(CLUSTER_SIZE as u64);
         // Behind the end of the volume nothing is kept.
         let tail_kept = !end.is_multiple_of(CLUSTER_SIZE as u64) && end != self.size;
-        if !head_kept && !tail_kept && (end.is_multiple_of(CLUSTER_SIZE as u64) || matches!(body, Body::Zeroes { .. })) {
+        if !head_kept
+            && !tail_kept
+            && (end.is_multiple_of(CLUSTER_SIZE as u64) || matches!(body, Body::Zeroes { .. }))
+        {
             let pieces = VecDeque::from([match body {
                 Body::Data(data) => Piece::Data { address: first, data },
-                Body::Zeroes { kind, .. } => Piece::Empty { address: first, count: last.0 - first.0 + 1, kind },
+                Body::Zeroes { kind, .. } => {
+                    Piece::Empty { address: first, count: last.0 - first.0 + 1, kind }
+                }
             }]);
             self.writes.queue_first(client_pieces(owner, pieces));
             return true;
         }
-        if self.writes.rmws.len() >= self.settings.rmw_in_flight {
-            self.writes.queue_first(Waiting::Whole { owner, offset, body });
-            return false;
-        }
-        let id = self.writes.next_rmw;
-        self.writes.next_rmw += 1;
-        // One cluster that is partial at both ends is read once, as the head.
-        let head_kept = head_kept || (first == last && tail_kept);
-        let tail_kept = tail_kept && first != last;
-        let missing = u32::from(head_kept) + u32::from(tail_kept);
-        self.writes.held += body.held();
-        let rmw = Rmw { id, owner, offset, body, first, last, head: None, tail: None, missing, failed: None };
-        self.writes.rmws.push(rmw);
-        if head_kept {
-            self.read_cluster(LookupOwner::Rmw(id, Side::Head), first, cx);
-        }
-        if tail_kept {
-            self.read_cluster(LookupOwner::Rmw(id, Side::Tail), last, cx);
-        }
-        if missing == 0 {
-            self.rmw_ready(id, cx);
-        }
-        true
-    }
-
-    /// A cluster that a write keeps a part of was read.
-    pub(super) fn rmw_read(&mut self, id: u64, side: Side, result: Result<Bytes, RequestError>, cx: &mut Context<'_>) {
-        let Some(rmw) = self.writes.rmws.iter_mut().find(|rmw| rmw.id == id) else { return };
-        rmw.missing -= 1;
-        match (result, side) {
-            (Ok(data), Side::Head) => rmw.head = Some(data),
-            (Ok(data), Side::Tail) => rmw.tail = Some(data),
-            (Err(error), _) => rmw.failed = Some(error),
-        }
-        if rmw.missing == 0 {
-            self.rmw_ready(id, cx);
-            self.drain(cx);
-        }
-    }
-
-    fn rmw_ready(&mut self, id: u64, cx: &mut Context<'_>) {
-        let Some(index) = self.writes.rmws.iter().position(|rmw| rmw.id == id) else { return };
-        let rmw = self.writes.rmws.swap_remove(index);
-        self.writes.held -= rmw.body.held();
-        match rmw.failed {
-            Some(error) => fail(rmw.owner.request, error, cx),
-            None => {
-                let pieces = compose(&rmw);
-                self.writes.queue_behind_cut(client_pieces(rmw.owner, pieces));
-            }
-        }
+        self.start_rmw(owner, offset, body, Kept { head: head_kept, tail: tail_kept }, cx)
     }
 
     /// Hands the open record out at the end of a turn, as far as the bound on records in flight allows.
@@ -529,103 +470,15 @@ impl Volume {
         }
         self.drain(cx);
     }
-
-    /// A record could not be written: keeps the prefix that was, and writes the rest again under a new incarnation.
-    fn cut(&mut self, cx: &mut Context<'_>) {
-        let reason = self.log.in_flight.iter().find_map(|record| match &record.result {
-            Some(Err(failure)) => Some(failure.to_string()),
-            _ => None,
-        });
-        let reason = reason.unwrap_or_default();
-        self.writes.cuts_in_a_row += 1;
-        if self.writes.cuts_in_a_row > self.settings.cuts_in_a_row {
-            return self.halt(format!("the log could not be written: {reason}"), cx);
-        }
-        let kept = self.log.completed_through;
-        cx.out.push(Output::Report(Report::Cut { kept, reason }));
-        // What the open record holds is at the end of the suffix: it takes a number like the others, and is not sent.
-        drop(self.log.hand_out(&self.author, Promise::Written));
-        let lost = std::mem::take(&mut self.log.in_flight);
-        let place = lost.front().map(|record| (record.sco, record.block));
-        let queued_before = self.log.lost.len();
-        self.log.lost.extend(lost);
-        for record in self.log.lost[queued_before..].iter_mut().rev() {
-            let (owners, pieces) = (std::mem::take(&mut record.owners), pieces_of(&record.bytes));
-            self.writes.queue_first(Waiting::Pieces { owners, pieces, origin: Origin::Cut });
-        }
-        self.durability.cut(kept);
-        self.reopen_log(kept, place, cx);
-        self.drain(cx);
-    }
 }
 
-fn is_trim(waiting: &Waiting) -> bool {
+pub(super) fn is_trim(waiting: &Waiting) -> bool {
     match waiting {
         Waiting::Whole { body, .. } => matches!(body, Body::Zeroes { kind: Emptiness::Hole, .. }),
         Waiting::Pieces { pieces, .. } => pieces.iter().all(|piece| matches!(piece, Piece::Empty { .. })),
     }
 }
 
-fn client_pieces(owner: Owner, pieces: VecDeque<Piece>) -> Waiting {
+pub(super) fn client_pieces(owner: Owner, pieces: VecDeque<Piece>) -> Waiting {
     Waiting::Pieces { owners: vec![owner], pieces, origin: Origin::Client }
-}
-
-/// The whole clusters that a read-modify-write makes.
-fn compose(rmw: &Rmw) -> VecDeque<Piece> {
-    let cluster = CLUSTER_SIZE as u64;
-    let end = rmw.offset + rmw.body.length();
-    let mut pieces = VecDeque::new();
-    let mut full = |address: ClusterAddress, old: Option<&Bytes>| {
-        let mut data = BytesMut::zeroed(CLUSTER_SIZE);
-        if let Some(old) = old {
-            data.copy_from_slice(old);
-        }
-        let start = rmw.offset.max(address.offset());
-        let stop = end.min(address.offset() + cluster);
-        let inside = (start - address.offset()) as usize..(stop - address.offset()) as usize;
-        match &rmw.body {
-            Body::Data(body) => {
-                let from = (start - rmw.offset) as usize;
-                data[inside.clone()].copy_from_slice(&body[from..from + inside.len()]);
-            }
-            Body::Zeroes { .. } => data[inside].fill(0),
-        }
-        Piece::Data { address, data: data.freeze() }
-    };
-    let head = !rmw.offset.is_multiple_of(cluster) || rmw.head.is_some();
-    let tail = !end.is_multiple_of(cluster) && (rmw.first != rmw.last || !head);
-    if head {
-        pieces.push_back(full(rmw.first, rmw.head.as_ref()));
-    }
-    let middle_first = if head { rmw.first.plus(1) } else { rmw.first };
-    let middle_end = if tail { rmw.last } else { rmw.last.plus(1) };
-    let tail_piece = tail.then(|| full(rmw.last, rmw.tail.as_ref()));
-    if middle_first < middle_end {
-        let count = middle_end.0 - middle_first.0;
-        pieces.push_back(match &rmw.body {
-            Body::Data(body) => {
-                let from = (middle_first.offset() - rmw.offset) as usize;
-                let data = body.slice(from..from + count as usize * CLUSTER_SIZE);
-                Piece::Data { address: middle_first, data }
-            }
-            Body::Zeroes { kind, .. } => Piece::Empty { address: middle_first, count, kind: *kind },
-        });
-    }
-    pieces.extend(tail_piece);
-    pieces
-}
-
-/// The content of a record that this program made, to be appended again.
-fn pieces_of(record: &Bytes) -> VecDeque<Piece> {
-    let parsed = parse_header(&record[..CLUSTER_SIZE]).expect("made by the record builder and never changed");
-    let mut block = 0;
-    let pieces = parsed.entries.iter().map(|entry| match *entry {
-        Entry::Data { address, .. } => {
-            block += 1;
-            let start = block * CLUSTER_SIZE;
-            Piece::Data { address, data: record.slice(start..start + CLUSTER_SIZE) }
-        }
-        Entry::Empty { address, count, kind } => Piece::Empty { address, count: u64::from(count), kind },
-    });
-    pieces.collect()
 }

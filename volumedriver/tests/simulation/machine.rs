@@ -283,7 +283,8 @@ impl Machine {
                 self.runs_built(job, result);
             }
             Output::MergeRuns { job, inputs, first_run, bottom, run_bytes_max } => {
-                let result = job::merge_runs(&*self.disk, &self.paths, &inputs, first_run, bottom, run_bytes_max);
+                let result =
+                    job::merge_runs(&*self.disk, &self.paths, &inputs, first_run, bottom, run_bytes_max);
                 self.runs_built(job, result);
             }
             other => unreachable!("not a job: {other:?}"),
