@@ -27,8 +27,8 @@ mod answer;
 pub mod background;
 mod connection;
 mod hosted;
-mod lifecycle;
 pub mod letters;
+mod lifecycle;
 pub mod mailbox;
 mod outputs;
 mod receive;
@@ -38,7 +38,7 @@ pub mod stages;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use uring::{Completion, Io, Op};
@@ -50,7 +50,7 @@ use self::hosted::Hosted;
 use self::letters::Letter;
 use self::lifecycle::Ending;
 use self::mailbox::Mailbox;
-use self::outputs::Deferred;
+use self::outputs::{Deferred, Unsent};
 use self::slots::{Key, Slots};
 use self::stages::Stages;
 use crate::metrics::Metrics;
@@ -97,7 +97,7 @@ pub struct ThreadOptions {
 #[derive(Clone)]
 pub struct Surroundings {
     /// The segment pool's queue.
-    pub pool: Sender<Keep>,
+    pub pool: SyncSender<Keep>,
     /// The segment pool's level.
     pub levels: Arc<Levels>,
     /// Background jobs.
@@ -140,6 +140,8 @@ pub struct DataThread {
     stalled: Vec<Key>,
     /// Events that came up while outputs were done.
     deferred: Vec<Deferred>,
+    /// Letters and jobs that found a full queue.
+    unsent: Vec<Unsent>,
     /// Sums over the volumes.
     read_bytes: usize,
     pending_bytes: usize,
@@ -179,6 +181,7 @@ impl DataThread {
             dirty: Vec::new(),
             stalled: Vec::new(),
             deferred: Vec::new(),
+            unsent: Vec::new(),
             read_bytes: 0,
             pending_bytes: 0,
             memtable_bytes: 0,
@@ -193,15 +196,10 @@ impl DataThread {
 
     /// Serves until [`Letter::Shutdown`] was obeyed.
     pub fn run(mut self) -> io::Result<()> {
-        let result = loop {
-            match self.turn() {
-                Ok(()) if self.has_ended() => break Ok(()),
-                Ok(()) => {}
-                Err(error) => break Err(error),
-            }
-        };
-        self.mailbox.close();
-        result
+        while !self.has_ended() {
+            self.turn()?;
+        }
+        Ok(())
     }
 
     /// One turn; see the module.
@@ -283,5 +281,12 @@ impl DataThread {
             Pending::Send { connection } => self.sent(connection, result),
             disk => self.disk_completed(disk, result, buf),
         }
+    }
+}
+
+impl Drop for DataThread {
+    /// Nobody shall wait for an answer, however the thread ended.
+    fn drop(&mut self) {
+        self.mailbox.close();
     }
 }

@@ -6,7 +6,9 @@
 
 mod directory;
 mod export;
+mod limits;
 mod parallel;
+mod recover;
 mod start;
 
 use std::io;
@@ -36,7 +38,8 @@ use crate::volume::Settings;
 use crate::volume::address::{BootId, VolumeId};
 
 pub use crate::names::VolumeName;
-pub use start::{IoFactory, Layout};
+use recover::Layout;
+pub use start::IoFactory;
 
 /// How long a call waits for a data thread.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -236,10 +239,17 @@ impl Driver {
     fn create_reserved(&self, name: &VolumeName, size: u64) -> Result<Arc<Entry>, VolumeError> {
         let id = new_id().map_err(|error| VolumeError::Io(format!("no random numbers: {error}")))?;
         let paths = Arc::new(self.layout.volume(id));
-        let created = start::create(&*self.disk, &self.layout, &paths, name.as_str(), id, size).and_then(|()| {
-            start::open_volume(&*self.disk, &paths, &SegmentFiles::default(), self.boot_id, &self.settings)
+        let created =
+            recover::create(&*self.disk, &self.layout, &paths, name.as_str(), id, size).and_then(|()| {
+                recover::open_volume(
+                    &*self.disk,
+                    &paths,
+                    &SegmentFiles::default(),
+                    self.boot_id,
+                    &self.settings,
+                )
                 .map_err(VolumeError::Io)
-        });
+            });
         let volume = match created {
             Ok((volume, _)) => volume,
             Err(error) => {
@@ -303,7 +313,7 @@ impl Driver {
         self.info(name)
     }
 
-    /// Removes a volume that no client uses. What is left of its files after an interruption is removed by the next start.
+    /// Removes a volume that no client uses. What an interruption leaves of its files is removed by the next start.
     pub fn delete(&self, name: &str) -> Result<(), VolumeError> {
         let entry = self.directory.begin_delete(name)?;
         if let Place::Thread(home) = entry.place {
@@ -319,7 +329,10 @@ impl Driver {
             result => result,
         };
         renamed.and_then(|()| self.disk.sync_dir(&self.layout.volumes)).map_err(|error| {
-            VolumeError::Io(format!("the volume cannot be removed from {}: {error}", self.layout.volumes.display()))
+            VolumeError::Io(format!(
+                "the volume cannot be removed from {}: {error}",
+                self.layout.volumes.display()
+            ))
         })?;
         self.directory.forget(name);
         if let (Some(pool), Some(background)) = (&self.pool, &self.background) {

@@ -15,8 +15,8 @@ use crate::volume::Counters;
 
 /// Upper bounds of the latency buckets, seconds: from a hit in memory to a disk in trouble.
 const BUCKETS: [f64; 16] = [
-    0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_5, 0.000_75, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5,
-    2.0, 10.0,
+    0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_5, 0.000_75, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1,
+    0.5, 2.0, 10.0,
 ];
 
 /// A total of a volume: name without prefix, help, and where it comes from.
@@ -53,8 +53,8 @@ impl Metrics {
     pub fn new(per_volume: bool) -> Self {
         let opts = HistogramOpts::new(
             "ovs_volume_request_seconds",
-            "Time of clients' requests: until the volume got it (receive), in the volume (log), until the kernel took the \
-             reply (reply).",
+            "Time of clients' requests: until the volume got it (receive), in the volume (log), until the kernel \
+             took the reply (reply).",
         );
         let request_seconds = HistogramVec::new(opts.buckets(BUCKETS.to_vec()), &["op", "stage"])
             .expect("the name, labels and buckets are valid");
@@ -88,7 +88,12 @@ impl Metrics {
             collect_pool(levels, &mut families);
         }
         if let Some(admission) = admission {
-            gauge(&mut families, "ovs_nbd_places_taken", "Connections, negotiating ones included.", admission.open() as u64);
+            gauge(
+                &mut families,
+                "ovs_nbd_places_taken",
+                "Connections, negotiating ones included.",
+                admission.open() as u64,
+            );
             counter(
                 &mut families,
                 "ovs_nbd_refused_total",
@@ -97,7 +102,13 @@ impl Metrics {
             );
         }
         let backend = self.backend.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        labelled_gauge(&mut families, "ovs_io_backend", "How data threads do their I/O.", "backend", &[(&backend, 1)]);
+        labelled_gauge(
+            &mut families,
+            "ovs_io_backend",
+            "How data threads do their I/O.",
+            "backend",
+            &[(&backend, 1)],
+        );
         families.retain(|family| !family.get_metric().is_empty());
         // Only a family without metrics is refused, and those are gone.
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
@@ -109,8 +120,10 @@ impl Metrics {
         families: &mut Vec<MetricFamily>,
     ) {
         let labels: &[&str] = if self.per_volume { &["volume"] } else { &[] };
-        let totals: Vec<IntCounterVec> =
-            TOTALS.iter().map(|(name, help, _)| counters(&format!("ovs_volume_{name}"), help, labels)).collect();
+        let totals: Vec<IntCounterVec> = TOTALS
+            .iter()
+            .map(|(name, help, _)| counters(&format!("ovs_volume_{name}"), help, labels))
+            .collect();
         let size = gauges("ovs_volume_size_bytes", "Bytes offered to clients.", labels);
         let stored = gauges("ovs_volume_stored_bytes", "Bytes of log on the local disk.", labels);
         let memtable = gauges("ovs_volume_memtable_bytes", "Map entries in memory.", labels);
@@ -157,10 +170,22 @@ fn collect_pool(levels: &Levels, families: &mut Vec<MetricFamily>) {
     labelled_gauge(families, "ovs_scocache_segments", "Segments by state.", "state", &states);
     for (name, help, value) in [
         ("ovs_scocache_bytes", "Bytes of all segments there may be.", u64::from(view.total) * size),
-        ("ovs_scocache_free_bytes", "Bytes of segments that the log can still get.", u64::from(view.free) * size),
+        (
+            "ovs_scocache_free_bytes",
+            "Bytes of segments that the log can still get.",
+            u64::from(view.free) * size,
+        ),
         ("ovs_scocache_used_bytes", "Bytes of segments that volumes own.", u64::from(census.used) * size),
-        ("ovs_scocache_trigger_bytes", "Compaction begins below this much free.", u64::from(view.trigger) * size),
-        ("ovs_scocache_backoff_bytes", "Compaction ends above this much free.", u64::from(view.backoff) * size),
+        (
+            "ovs_scocache_trigger_bytes",
+            "Compaction begins below this much free.",
+            u64::from(view.trigger) * size,
+        ),
+        (
+            "ovs_scocache_backoff_bytes",
+            "Compaction ends above this much free.",
+            u64::from(view.backoff) * size,
+        ),
         ("ovs_scocache_reserve_missing_bytes", "Bytes that the reserve lacks.", counts.reserve_missing),
     ] {
         gauge(families, name, help, value);

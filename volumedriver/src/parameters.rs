@@ -84,7 +84,7 @@ parameters! {
         /// Largest run; a multiple of 4096.
         run_size: ByteSize = ByteSize::mib(4), Restart, range 64 << 10..=256 << 20;
         /// Relocated records of one volume that compaction may have on their way to the disk.
-        compaction_records_in_flight: u32 = 2, Restart, unit "records", range 1..=64;
+        compaction_records_in_flight: u32 = 4, Restart, unit "records", range 1..=64;
         /// Memory of one data thread for reads that are being answered; more reads wait.
         read_bytes_in_flight: ByteSize = ByteSize::mib(64), Restart, range 1 << 20..=16 << 30;
         /// Memory of one data thread for writes that are not yet acknowledged; more writes wait.

@@ -29,7 +29,7 @@ pub struct PoolOptions {
     pub directory: PathBuf,
     /// Length of each segment, a multiple of 1 MiB.
     pub segment_size: u64,
-    /// What all segments together may occupy; `None`: while the file system has room for the reserve and the trigger gap.
+    /// What all segments together may occupy; `None`: all but the reserve and the trigger gap.
     pub size: Option<u64>,
     /// Length of the reserve file.
     pub reserve_size: u64,
@@ -93,7 +93,10 @@ fn classify(name: &str) -> Entry {
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// Another process holds a segment, and did not let go in time.
-    #[error("{} is still locked by another process after {waited:?}; is a second one running on this directory?", path.display())]
+    #[error(
+        "{} is still locked by another process after {waited:?}; is a second one running on this directory?",
+        path.display()
+    )]
     Locked {
         /// The segment.
         path: PathBuf,
@@ -101,7 +104,11 @@ pub enum PoolError {
         waited: Duration,
     },
     /// A segment has another size than configured.
-    #[error("{} has {found} bytes, but the segment size is {expected}; it belongs to the directory and cannot be changed later", path.display())]
+    #[error(
+        "{} has {found} bytes, but the segment size is {expected}; it belongs to the directory and cannot be \
+         changed later",
+        path.display()
+    )]
     SegmentSize {
         /// The segment.
         path: PathBuf,

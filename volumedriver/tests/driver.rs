@@ -4,9 +4,7 @@ mod driver_rig;
 
 use std::io::{Read, Write};
 
-use driver_rig::{
-    CACHE, DISCONNECT, Directory, FLUSH, FUA, READ, Rig, TRIM, WRITE, WRITE_ZEROES, small,
-};
+use driver_rig::{CACHE, DISCONNECT, Directory, FLUSH, FUA, READ, Rig, TRIM, WRITE, WRITE_ZEROES, small};
 use volumedriver::driver::{Driver, VolumeError, VolumeName, VolumeState};
 
 const MIB: u64 = 1 << 20;
@@ -91,10 +89,13 @@ fn many_requests_in_one_send_are_all_answered_in_any_order() {
         batch.extend(pattern(index, 8192));
     }
     client.stream.write_all(&batch).unwrap();
-    let mut cookies: Vec<u64> = (0..200).map(|_| client.reply()).map(|(error, cookie)| {
-        assert_eq!(error, 0);
-        cookie
-    }).collect();
+    let mut cookies: Vec<u64> = (0..200)
+        .map(|_| client.reply())
+        .map(|(error, cookie)| {
+            assert_eq!(error, 0);
+            cookie
+        })
+        .collect();
     cookies.sort_unstable();
     assert_eq!(cookies, (1..=200).collect::<Vec<_>>());
     for index in 0..200 {
@@ -216,4 +217,40 @@ fn a_damaged_volume_is_listed_and_stops_no_other() {
     let mut client = rig.connect("good");
     client.write(FUA, 0, &[2; 4096]);
     assert_eq!(client.read(0, 4096), [2; 4096]);
+}
+
+#[test]
+fn a_full_log_is_an_error_and_trimming_helps() {
+    let directory = Directory::new();
+    let rig = Rig::start(&directory.0, small());
+    rig.driver().create_volume(name("vm"), 128 * MIB).unwrap();
+    let mut client = rig.connect("vm");
+    let mut written = 0;
+    let error = loop {
+        assert!(written < 128, "more than the disk holds");
+        let cookie = client.send(0, WRITE, written * MIB, MIB as u32, &pattern(written, MIB as usize));
+        match client.reply() {
+            (0, answered) => assert_eq!(answered, cookie),
+            (error, _) => break error,
+        }
+        written += 1;
+    };
+    assert_eq!(error, 28, "ENOSPC after {written} MiB");
+    assert!(written > 40, "{written} MiB of 64 less what is kept back");
+    for at in 0..written {
+        assert!(client.read(at * MIB, MIB as u32) == pattern(at, MIB as usize), "MiB {at}");
+    }
+    assert_eq!(client.command(0, TRIM, 0, 32 << 20), 0, "needs no room in the log");
+    let deadline = std::time::Instant::now() + driver_rig::PATIENCE;
+    loop {
+        let cookie = client.send(FUA, WRITE, 0, MIB as u32, &pattern(200, MIB as usize));
+        let (error, answered) = client.reply();
+        assert_eq!(answered, cookie);
+        if error == 0 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "space does not come back");
+    }
+    assert!(client.read(0, MIB as u32) == pattern(200, MIB as usize));
+    assert!(client.read(33 * MIB, MIB as u32) == pattern(33, MIB as usize));
 }

@@ -190,7 +190,11 @@ impl Connection {
                     form.read(head, cookie, client.offset, client.reply_bytes);
                     return self.outgoing.push_data(data);
                 }
-                tracing::error!(length, wanted = client.reply_bytes, "a volume answered a read with another length");
+                tracing::error!(
+                    length,
+                    wanted = client.reply_bytes,
+                    "a volume answered a read with another length"
+                );
                 Errno::Io
             }
             Ok(Answer::Extents(extents)) => {
@@ -206,8 +210,8 @@ impl Connection {
     }
 }
 
-/// Extents as the protocol counts them: 32-bit lengths, neighbours of one kind as one. Ends at the first that does not fit
-/// into one entry: the client asks again behind it.
+/// Extents as the protocol counts them: 32-bit lengths, neighbours of one kind as one. Ends at the first that does
+/// not fit into one entry: the client asks again behind it.
 fn wire_extents(extents: &[(u64, ExtentKind)]) -> Vec<Extent> {
     /// Largest multiple of a cluster that an entry can count.
     const LENGTH_MAX: u64 = (1 << 32) - 4096;
@@ -250,7 +254,8 @@ mod tests {
 
         let wire = wire_extents(&[(1 << 40, ExtentKind::Empty(Emptiness::Zero)), (4096, ExtentKind::Data)]);
         assert_eq!(wire, [Extent { length: u32::MAX - 4095, flags: 2 }], "nothing may follow a cut extent");
-        let wire = wire_extents(&[(u64::from(u32::MAX - 4095), hole), (4096, hole), (4096, ExtentKind::Data)]);
+        let wire =
+            wire_extents(&[(u64::from(u32::MAX - 4095), hole), (4096, hole), (4096, ExtentKind::Data)]);
         assert_eq!(wire, [Extent { length: u32::MAX - 4095, flags: 3 }]);
     }
 }

@@ -1,16 +1,15 @@
 //! Jobs that block: manifests, runs, removals. Two threads, so that a manifest, on which a volume's log may wait, is
-//! never behind a merge. Their queues need no limit of their own: a volume has at most one manifest, one build and
-//! one merge in flight, and removals are bounded by the runs that exist.
+//! never behind a merge.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use uring::{Disk, File, OpenMode};
 
-use super::letters::{Letter, Removal, VolumeFiles};
+use super::letters::{Built, Letter, Removal, VolumeFiles};
 use super::mailbox::Mailbox;
 use crate::job::{self, failure};
 use crate::pool::keeper::Keep;
@@ -20,6 +19,8 @@ use crate::volume::address::{ManifestVersion, RunId};
 use crate::volume::event::{Failure, JobId, MergeInput, RunsBuilt};
 use crate::volume::run::MapEntry;
 
+/// Jobs that may wait for each thread; a data thread that finds it full tries again later.
+const TASKS: usize = 4096;
 /// What a job that meets "no space" takes from the reserve at a time, bytes.
 const RESERVE_STEP: u64 = 8 << 20;
 
@@ -74,8 +75,8 @@ pub enum Task {
 /// Where jobs are ordered. Clones are the same threads.
 #[derive(Clone)]
 pub struct Background {
-    manifests: Sender<Task>,
-    others: Sender<Task>,
+    manifests: SyncSender<Task>,
+    others: SyncSender<Task>,
 }
 
 impl Background {
@@ -83,13 +84,13 @@ impl Background {
     pub fn start(
         disk: Arc<dyn Disk>,
         reserve: Arc<Reserve>,
-        pool: Sender<Keep>,
+        pool: SyncSender<Keep>,
         mailboxes: Vec<Arc<Mailbox<Letter>>>,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let worker = Worker { disk, reserve, pool, mailboxes };
         let mut threads = Vec::new();
-        let mut spawn = |name: &str| -> io::Result<Sender<Task>> {
-            let (sender, tasks) = channel();
+        let mut spawn = |name: &str| -> io::Result<SyncSender<Task>> {
+            let (sender, tasks) = sync_channel(TASKS);
             let worker = worker.clone();
             let thread = std::thread::Builder::new().name(name.into());
             threads.push(thread.spawn(move || worker.run(tasks))?);
@@ -99,12 +100,27 @@ impl Background {
         Ok((background, threads))
     }
 
-    /// Orders a job; its end comes as a letter.
+    /// Orders a job, whose end comes as a letter. Comes back if too many wait.
+    pub fn try_order(&self, task: Task) -> Result<(), Task> {
+        match self.lane(&task).try_send(task) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(task)) => Err(task),
+            Err(TrySendError::Disconnected(_)) => {
+                tracing::error!("a background thread is gone");
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Background::try_order`], but waits: not for data threads.
     pub fn order(&self, task: Task) {
-        let lane = if matches!(task, Task::WriteManifest { .. }) { &self.manifests } else { &self.others };
-        if lane.send(task).is_err() {
+        if self.lane(&task).send(task).is_err() {
             tracing::error!("a background thread is gone");
         }
+    }
+
+    fn lane(&self, task: &Task) -> &SyncSender<Task> {
+        if matches!(task, Task::WriteManifest { .. }) { &self.manifests } else { &self.others }
     }
 }
 
@@ -112,7 +128,7 @@ impl Background {
 struct Worker {
     disk: Arc<dyn Disk>,
     reserve: Arc<Reserve>,
-    pool: Sender<Keep>,
+    pool: SyncSender<Keep>,
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
 }
 
@@ -164,8 +180,8 @@ impl Worker {
     fn built(&self, home: Home, files: &VolumeFiles, job: JobId, built: Result<RunsBuilt, Failure>) {
         let result = built.and_then(|built| {
             let ids = built.runs.iter().map(|run| run.id);
-            let open = open_runs(&*self.disk, files, ids).map_err(|error| failure(&error))?;
-            Ok((built, open))
+            let files = open_runs(&*self.disk, files, ids).map_err(|error| failure(&error))?;
+            Ok(Built { built, files })
         });
         self.post(home, Letter::RunsBuilt { volume: home.volume, job, result });
     }

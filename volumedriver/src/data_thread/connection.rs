@@ -179,7 +179,9 @@ impl Connection {
 
     /// Bytes of replies that are being made, wait, or are being sent.
     pub(super) fn reply_bytes(&self) -> usize {
-        self.unanswered_bytes + self.outgoing.bytes() + self.sending.as_ref().map_or(0, |sending| sending.bytes)
+        self.unanswered_bytes
+            + self.outgoing.bytes()
+            + self.sending.as_ref().map_or(0, |sending| sending.bytes)
     }
 
     /// The buffer of the next receive, with the undecoded rest in front.

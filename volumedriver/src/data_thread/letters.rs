@@ -11,8 +11,8 @@ use super::hosted::NewVolume;
 use crate::driver::VolumeError;
 use crate::job::Paths;
 use crate::nbd::listener::Attached;
-use crate::volume::address::{ManifestVersion, RunId, SegmentId};
 use crate::volume::Counters;
+use crate::volume::address::{ManifestVersion, RunId, SegmentId};
 use crate::volume::event::{Failure, JobId, RunsBuilt, Stream};
 
 /// Where a volume's files are.
@@ -85,11 +85,19 @@ pub enum Letter {
         volume: u32,
         /// Which.
         job: JobId,
-        /// Its end, and the new files, open.
-        result: Result<(RunsBuilt, Vec<(RunId, Arc<dyn File>)>), Failure>,
+        /// Its end.
+        result: Result<Built, Failure>,
     },
     /// Finish what is in flight, make it durable, end.
     Shutdown,
+}
+
+/// Runs that a background job made.
+pub struct Built {
+    /// What they are.
+    pub built: RunsBuilt,
+    /// Their files, open.
+    pub files: Vec<(RunId, Arc<dyn File>)>,
 }
 
 /// What a volume owned when it left its thread.

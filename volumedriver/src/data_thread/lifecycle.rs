@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::answer::Request;
 use super::connection::{Connection, Phase};
 use super::hosted::{Hosted, Leaving, NewVolume, Resizing};
-use super::letters::{Letter, Removed, ThreadReport, VolumeReport};
+use super::letters::{Built, Letter, Removed, ThreadReport, VolumeReport};
 use super::{ConnectionCount, DataThread};
 use crate::driver::VolumeError;
 use crate::nbd::listener::Attached;
@@ -40,7 +40,8 @@ impl DataThread {
                 }
                 match self.hosted(volume) {
                     Some(hosted) => hosted.segments.extend(&ids),
-                    None => self.give_back(ids.clone()),
+                    None if !ids.is_empty() => self.tell_pool(Keep::Release(ids.clone())),
+                    None => {}
                 }
                 if ids.is_empty() {
                     self.next_tick.get_or_insert(self.now + self.options.tick);
@@ -54,7 +55,7 @@ impl DataThread {
                 self.came_back(volume);
             }
             Letter::RunsBuilt { volume, job, result } => {
-                let result = result.map(|(built, files)| {
+                let result = result.map(|Built { built, files }| {
                     if let Some(hosted) = self.hosted(volume) {
                         hosted.runs.extend(files);
                     }
@@ -157,13 +158,6 @@ impl DataThread {
         }
     }
 
-    /// Segments for a volume that is gone.
-    fn give_back(&self, segments: Vec<crate::volume::address::SegmentId>) {
-        if !segments.is_empty() && self.surroundings.pool.send(Keep::Release(segments)).is_err() {
-            tracing::error!("the segment pool is gone");
-        }
-    }
-
     fn describe(&self, only: Option<u32>) -> ThreadReport {
         self.stages.flush();
         let (page_hits, page_misses) = self.pages.hits_and_misses();
@@ -213,6 +207,7 @@ impl DataThread {
     /// Does what is due.
     pub(super) fn timers(&mut self) {
         if self.next_tick.is_some_and(|at| at <= self.now) {
+            self.send_unsent();
             self.tick();
         }
         match self.next_send_check {
@@ -225,7 +220,7 @@ impl DataThread {
     /// Tells the pool's level to all volumes, and again later while one of them waits for time or space.
     fn tick(&mut self) {
         let space = self.surroundings.levels.view();
-        let mut again = false;
+        let mut again = !self.unsent.is_empty();
         for volume in 0..self.volumes.len() as u32 {
             self.deliver(volume, Event::Tick { space });
             again |= self.hosted(volume).is_some_and(|hosted| hosted.volume.wants_ticks());

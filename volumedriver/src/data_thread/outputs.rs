@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::mpsc::TrySendError;
 
 use uring::{AlignedBuf, Durability, Op};
 
@@ -19,6 +20,12 @@ use crate::volume::event::{Event, Failure, Output, Promise, Report};
 pub(super) struct Deferred {
     volume: u32,
     event: Event<'static>,
+}
+
+/// What found its queue full.
+pub(super) enum Unsent {
+    Letter(Keep),
+    Task(Task),
 }
 
 impl DataThread {
@@ -133,13 +140,13 @@ impl DataThread {
                 for run in runs {
                     hosted.runs.remove(&run);
                 }
-                self.surroundings.background.order(Task::Remove(Removal::Files(paths)));
+                self.order(Task::Remove(Removal::Files(paths)));
                 return;
             }
             _ => return,
         };
         self.count_in_flight(volume);
-        self.surroundings.background.order(task);
+        self.order(task);
     }
 
     fn start(&mut self, volume: u32, pending: Pending, op: Op) {
@@ -163,10 +170,35 @@ impl DataThread {
         }
     }
 
-    fn tell_pool(&self, letter: Keep) {
-        if self.surroundings.pool.send(letter).is_err() {
+    /// Tells the pool, or keeps the letter until there is room for it.
+    pub(super) fn tell_pool(&mut self, letter: Keep) {
+        match self.surroundings.pool.try_send(letter) {
+            Ok(()) => {}
+            Err(TrySendError::Full(letter)) => self.keep_unsent(Unsent::Letter(letter)),
             // Only at the very end: the pool stops after the data threads.
-            tracing::error!("the segment pool is gone");
+            Err(TrySendError::Disconnected(_)) => tracing::error!("the segment pool is gone"),
+        }
+    }
+
+    fn order(&mut self, task: Task) {
+        if let Err(task) = self.surroundings.background.try_order(task) {
+            self.keep_unsent(Unsent::Task(task));
+        }
+    }
+
+    fn keep_unsent(&mut self, unsent: Unsent) {
+        self.unsent.push(unsent);
+        self.next_tick.get_or_insert(self.now + self.options.tick);
+    }
+
+    /// Tries again what found a full queue. There is never more of it than questions, jobs and segments of this
+    /// thread's volumes.
+    pub(super) fn send_unsent(&mut self) {
+        for unsent in std::mem::take(&mut self.unsent) {
+            match unsent {
+                Unsent::Letter(letter) => self.tell_pool(letter),
+                Unsent::Task(task) => self.order(task),
+            }
         }
     }
 
@@ -216,7 +248,8 @@ impl DataThread {
                 let _ = hosted.halted.set(reason);
             }
             Report::Cut { kept, reason } => {
-                tracing::warn!(volume = name, %kept, reason, "log cut after a failed write; nothing acknowledged is lost");
+                tracing::warn!(volume = name, %kept, reason, "log cut after a failed write; what was not acknowledged \
+                    is written again");
             }
             Report::DamagedCluster { location, offset } => {
                 tracing::error!(volume = name, ?location, offset, "stored data is damaged");

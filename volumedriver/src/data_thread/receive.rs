@@ -160,7 +160,15 @@ impl DataThread {
 
     /// A write, or a part of one. A write in one piece is one request of the volume; of a longer one each piece is,
     /// and the client's request ends with the last of them.
-    fn write_piece(&mut self, key: Key, cookie: Cookie, offset: u64, data: &[u8], promise: Promise, last: bool) {
+    fn write_piece(
+        &mut self,
+        key: Key,
+        cookie: Cookie,
+        offset: u64,
+        data: &[u8],
+        promise: Promise,
+        last: bool,
+    ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let volume = connection.volume;
         let request = match (connection.open_write, last) {

@@ -75,8 +75,9 @@ pub(super) struct Stages([[LocalHistogram; Stage::ALL.len()]; RequestKind::ALL.l
 impl Stages {
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self(
-            RequestKind::ALL
-                .map(|kind| Stage::ALL.map(|stage| metrics.request_seconds(kind.label(), stage.label()).local())),
+            RequestKind::ALL.map(|kind| {
+                Stage::ALL.map(|stage| metrics.request_seconds(kind.label(), stage.label()).local())
+            }),
         )
     }
 

@@ -54,7 +54,11 @@ impl Attach for Served {
         let peer = connection.peer.clone();
         let letter = Letter::Attach { volume: home.volume, attached: Box::new(connection), count };
         if self.mailboxes[home.thread as usize].try_post(letter).is_err() {
-            tracing::warn!(peer, thread = home.thread, "NBD connection closed: its data thread is overloaded");
+            tracing::warn!(
+                peer,
+                thread = home.thread,
+                "NBD connection closed: its data thread is overloaded"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The same work on many things by a few threads: at start, where it blocks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 /// Does `work` on all of `items` with `threads` threads; the results in the items' order. `step` hears on this thread
@@ -13,7 +13,7 @@ pub(super) fn map<T: Sync, R: Send>(
     mut step: impl FnMut(usize),
 ) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let (sender, results) = channel();
+    let (sender, results) = sync_channel(threads);
     thread::scope(|scope| {
         for _ in 0..threads.min(items.len()) {
             let (sender, next, work) = (sender.clone(), &next, &work);

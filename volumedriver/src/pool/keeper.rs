@@ -1,12 +1,11 @@
 //! The thread that owns the ledger. Data threads ask with [`Keep`] letters and never wait; answers come through
-//! [`Audience`]. Its queue needs no limit of its own: a volume has one open question a stream, a segment can be given
-//! back once, and one segment at a time is made.
+//! [`Audience`].
 
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,10 @@ use super::reserve::Reserve;
 use crate::volume::address::SegmentId;
 use crate::volume::event::{SpaceView, Stream};
 
+/// Letters that may wait for the keeper; a data thread that finds it full tries again later.
+const LETTERS: usize = 4096;
+/// Orders that may wait for the maker: a segment and the reserve.
+const ORDERS: usize = 2;
 /// Pause before the file system is asked again whether there is room.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -138,7 +141,7 @@ impl Levels {
 
 /// The running pool. Stops when dropped; segment files stay open as long as somebody holds them.
 pub struct Pool {
-    letters: Sender<Keep>,
+    letters: SyncSender<Keep>,
     levels: Arc<Levels>,
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -152,8 +155,8 @@ impl Pool {
         levels: Arc<Levels>,
         audience: Box<dyn Audience>,
     ) -> io::Result<Self> {
-        let (letters, inbox) = channel();
-        let (orders, order_inbox) = channel();
+        let (letters, inbox) = sync_channel(LETTERS);
+        let (orders, order_inbox) = sync_channel(ORDERS);
         let stopping = Arc::new(AtomicBool::new(false));
         let OpenPool { options, disk, reserve, files } = open;
         let maker = std::thread::Builder::new().name("ovs-maker".into()).spawn({
@@ -180,12 +183,13 @@ impl Pool {
         keeper.check_reserve();
         // Before anybody looks: the level is published when this returns.
         keeper.turn_end();
-        let thread = std::thread::Builder::new().name("ovs-keeper".into()).spawn(move || keeper.run(inbox))?;
+        let thread =
+            std::thread::Builder::new().name("ovs-keeper".into()).spawn(move || keeper.run(inbox))?;
         Ok(Self { letters, levels, threads: vec![thread, maker], stopping })
     }
 
     /// Where letters to the keeper go.
-    pub fn letters(&self) -> Sender<Keep> {
+    pub fn letters(&self) -> SyncSender<Keep> {
         self.letters.clone()
     }
 
@@ -249,7 +253,7 @@ struct Keeper {
     ledger: Ledger,
     levels: Arc<Levels>,
     audience: Box<dyn Audience>,
-    orders: Sender<Make>,
+    orders: SyncSender<Make>,
     /// The maker is at the reserve.
     reserve_ordered: bool,
     /// Where the level stood when last told.
@@ -314,7 +318,9 @@ impl Keeper {
         self.deliver(grants);
     }
 
+    /// Who gets an answer finds a level that is no older.
     fn deliver(&self, grants: Vec<Grant>) {
+        self.publish();
         for grant in grants {
             let count = grant.segments.len() as u64;
             self.levels.grants.fetch_add(count, Ordering::Relaxed);
@@ -328,19 +334,26 @@ impl Keeper {
 
     /// Orders what is needed and tells the level.
     fn turn_end(&mut self) {
+        if self.options.size.is_none() && !self.ledger.is_full() {
+            // Others use the file system, too.
+            self.judge_total();
+        }
         if let Some(segment) = self.ledger.next_to_make(Instant::now())
             && self.orders.send(Make::Segment(segment)).is_err()
         {
             let grants = self.ledger.make_failed(segment, Instant::now());
             self.deliver(grants);
         }
-        let view = self.ledger.view();
-        self.levels.publish(view, self.ledger.census(), self.reserve.missing());
-        let mark = Mark::of(view);
+        self.publish();
+        let mark = Mark::of(self.ledger.view());
         if mark != self.mark {
             self.mark = mark;
             self.audience.level_changed();
         }
+    }
+
+    fn publish(&self) {
+        self.levels.publish(self.ledger.view(), self.ledger.census(), self.reserve.missing());
     }
 
     /// How many segments fit: the configured number, or what the file system has room for.

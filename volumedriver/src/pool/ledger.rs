@@ -55,9 +55,9 @@ pub struct Limits {
     pub ready_min: u32,
     /// Bound of the same while clients write fast.
     pub ready_max: u32,
-    /// [`SpaceView::trigger`]; cut to half of the pool.
+    /// [`SpaceView::trigger`]; cut to a thirty-second of the pool, but not below three.
     pub trigger: u32,
-    /// [`SpaceView::backoff`]; cut to three quarters of the pool.
+    /// [`SpaceView::backoff`]; cut to a twelfth of the pool, but not below six.
     pub backoff: u32,
 }
 
@@ -290,8 +290,9 @@ impl Ledger {
         let free = if short { 0 } else { room.saturating_sub(self.limits.compaction_reserve) };
         let total = if self.full { self.existing() } else { self.limits.total };
         // In a pool of a few segments the gaps must not be all of it, else compaction never rests.
-        let trigger = self.limits.trigger.min(total / 2);
-        let backoff = self.limits.backoff.min(total / 4 * 3).max(trigger);
+        // A free segment is one that garbage could have lain in until it was worth compacting: a small pool keeps few.
+        let trigger = self.limits.trigger.min((total / 32).max(3));
+        let backoff = self.limits.backoff.min((total / 12).max(6)).max(trigger);
         SpaceView { free, total, trigger, backoff }
     }
 
@@ -302,7 +303,12 @@ impl Ledger {
 
     /// For the metrics.
     pub fn census(&self) -> Census {
-        Census { free: self.free.len() as u32, used: self.used, making: self.making, absent: self.creatable() }
+        Census {
+            free: self.free.len() as u32,
+            used: self.used,
+            making: self.making,
+            absent: self.creatable(),
+        }
     }
 }
 
@@ -367,7 +373,10 @@ mod tests {
         assert_eq!(ledger.want(want(0, Stream::Log, 1), now), []);
         let segment = ledger.next_to_make(now).unwrap();
         let grants = ledger.make_failed(segment, now);
-        assert_eq!(grants, [Grant { home: Home { thread: 0, volume: 0 }, stream: Stream::Log, segments: vec![] }]);
+        assert_eq!(
+            grants,
+            [Grant { home: Home { thread: 0, volume: 0 }, stream: Stream::Log, segments: vec![] }]
+        );
         assert_eq!((ledger.view().free, ledger.view().total, ledger.next_to_make(now)), (0, 0, None));
         ledger.set_total(10);
         assert_eq!(ledger.next_to_make(now), Some(segment));

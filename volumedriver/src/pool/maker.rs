@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use uring::{AlignedBuf, Disk, File, OpenMode};
 
@@ -29,7 +29,7 @@ pub(super) fn run(
     disk: Arc<dyn Disk>,
     reserve: Arc<Reserve>,
     orders: Receiver<Make>,
-    keeper: Sender<Keep>,
+    keeper: SyncSender<Keep>,
     stopping: Arc<AtomicBool>,
 ) {
     for order in orders {

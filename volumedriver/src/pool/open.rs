@@ -99,8 +99,9 @@ impl OpenPool {
         self.reserve.clone()
     }
 
-    /// Segments among `candidates` that may hold the log of one of `volumes`, with the volume if the first record tells:
-    /// their manifests cannot be read, and until somebody repaired or deleted them nothing of theirs may be reused.
+    /// Segments among `candidates` that may hold the log of one of `volumes`, with the volume if the first record
+    /// tells: their manifests cannot be read, and until somebody repaired or deleted them nothing of theirs may be
+    /// reused.
     pub fn segments_of_unreadable(
         &self,
         volumes: &[VolumeId],

@@ -450,7 +450,7 @@ impl Volume {
         if self.checkpoint.merging.is_some() {
             return;
         }
-        let eagerness = if self.is_starving() { Eagerness::Pressed } else { Eagerness::Relaxed };
+        let eagerness = if self.is_out_of_victims() { Eagerness::Pressed } else { Eagerness::Relaxed };
         let Some(plan) = plan(self.map.levels(), &self.settings, eagerness, &mut self.checkpoint.cursor)
         else {
             return;

@@ -16,8 +16,11 @@ use super::read::PageWaiter;
 use super::record::{Entry, parse_header};
 use super::{Context, Volume};
 
-/// Blocks read at a time.
-const CHUNK_BLOCKS: u32 = 128;
+/// Blocks read at a time; no record is larger.
+const CHUNK_BLOCKS: u32 = 256;
+const _: () = assert!(super::record::RECORD_BLOCKS_MAX <= CHUNK_BLOCKS as usize);
+/// Candidates that wait for judgement at most when the next chunk is read.
+const CANDIDATES_MAX: usize = 256;
 /// Credit that may be saved up, in bytes.
 const CREDIT_MAX: i64 = 8 << 20;
 /// An SCO with a larger share in use (in 1/1024) is not worth moving.
@@ -48,7 +51,6 @@ struct Victim {
     segment: SegmentId,
     blocks: u32,
     next_block: u32,
-    chunk_blocks: u32,
     reading: Option<ReadId>,
     candidates: VecDeque<Candidate>,
 }
@@ -75,6 +77,9 @@ pub(super) struct Compaction {
     rate: i64,
     asked: bool,
     pool_empty: bool,
+    /// No client wrote between the last two ticks.
+    quiet: bool,
+    bytes_at_tick: u64,
 }
 
 impl Compaction {
@@ -116,14 +121,35 @@ impl Volume {
         self.writes.waits_for_space() && self.log.needs_sco()
     }
 
+    /// Time passed: notes whether clients wrote since the last tick.
+    pub(super) fn note_quiet(&mut self) {
+        self.compaction.quiet = self.compaction.bytes_at_tick == self.log.bytes;
+        self.compaction.bytes_at_tick = self.log.bytes;
+    }
+
+    /// Segments are wanted, by this volume or (while it is quiet) by others, and nothing that is known to be garbage is
+    /// on its way out: what was overwritten and trimmed must be found out.
+    pub(super) fn is_out_of_victims(&self) -> bool {
+        let wanted = self.is_starving() || (self.is_pressed() && self.compaction.quiet);
+        let idle = self.compaction.victim.is_none() && self.scos.evacuated() == 0;
+        wanted && idle && self.next_victim().is_none()
+    }
+
     /// A freeze would set segments free that are needed.
     pub(super) fn compaction_waits_for_freeze(&self) -> bool {
+        let evacuated = self.scos.evacuated();
         let enough = (self.space.backoff / 4).max(2) as usize;
-        self.is_starving() || (self.is_pressed() && self.scos.evacuated() >= enough)
+        self.is_out_of_victims()
+            || (evacuated > 0 && (self.is_starving() || (self.is_pressed() && self.compaction.quiet)))
+            || (self.is_pressed() && evacuated >= enough)
     }
 
     pub(super) fn compaction_wants_ticks(&self) -> bool {
-        self.is_pressed() && (self.compaction.victim.is_some() || self.next_victim().is_some())
+        let undiscovered = || {
+            let level0 = self.map.levels().first().is_some_and(|runs| !runs.is_empty());
+            !self.map.active.is_empty() || level0 || self.scos.evacuated() > 0
+        };
+        self.is_pressed() && (self.compaction.victim.is_some() || self.next_victim().is_some() || undiscovered())
     }
 
     /// True if writes that find no segment should wait for what is going on here.
@@ -147,8 +173,8 @@ impl Volume {
         if self.compaction.victim.is_none() && !self.choose_victim() {
             return;
         }
-        self.judge(cx);
         self.read_chunk(cx);
+        self.judge(cx);
         self.finish_victim(cx);
     }
 
@@ -164,15 +190,14 @@ impl Volume {
             segment: sco.segment,
             blocks: sco.blocks,
             next_block: 0,
-            chunk_blocks: CHUNK_BLOCKS,
             reading: None,
             candidates: VecDeque::new(),
         });
         // To gain a segment, share / (1 - share) segments must be written; the fewer are free, the faster.
-        let gap = i64::from(self.space.backoff.saturating_sub(self.space.trigger).max(1));
+        let goal = i64::from(self.space.backoff.max(1));
         let short = i64::from(self.space.backoff - self.space.free);
         let share = i64::from(share.min(960));
-        self.compaction.rate = (16 * share / (1024 - share) * (gap + 3 * short) / gap).clamp(4, 256);
+        self.compaction.rate = (16 * share * (goal + 2 * short) / ((1024 - share) * goal)).clamp(4, 256);
         true
     }
 
@@ -180,7 +205,7 @@ impl Volume {
         let urgent = self.space.free < self.space.trigger / 2 || self.is_starving();
         let Some(victim) = &mut self.compaction.victim else { return };
         let done = victim.next_block >= victim.blocks;
-        if done || victim.reading.is_some() || !victim.candidates.is_empty() {
+        if done || victim.reading.is_some() || victim.candidates.len() > CANDIDATES_MAX {
             return;
         }
         if self.compaction.credit <= 0 && !urgent {
@@ -188,7 +213,7 @@ impl Volume {
         }
         let read = self.reads.take_read_id();
         victim.reading = Some(read);
-        let blocks = (victim.blocks - victim.next_block).min(victim.chunk_blocks);
+        let blocks = (victim.blocks - victim.next_block).min(CHUNK_BLOCKS);
         let length = blocks * CLUSTER_SIZE as u32;
         let offset = u64::from(victim.next_block) * CLUSTER_SIZE as u64;
         self.counters.compaction_read_bytes += u64::from(length);
@@ -240,12 +265,8 @@ impl Volume {
             at += length;
         }
         if at == 0 {
-            // The first record is larger than the chunk: the next read takes the largest there may be.
-            if victim.chunk_blocks > CHUNK_BLOCKS || victim.blocks - victim.next_block <= CHUNK_BLOCKS {
-                let reason = format!("block {}: a record larger than the SCO", victim.next_block);
-                return self.give_victim_up(reason, cx);
-            }
-            victim.chunk_blocks = super::record::RECORD_BLOCKS_MAX as u32;
+            let reason = format!("block {}: a record larger than the rest of the SCO", victim.next_block);
+            return self.give_victim_up(reason, cx);
         }
     }
 

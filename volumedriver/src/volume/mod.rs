@@ -176,6 +176,7 @@ impl Volume {
             Event::RunsBuilt { job, result } => self.runs_built(job, result, cx),
             Event::Tick { space } => {
                 self.space = space;
+                self.note_quiet();
                 self.compaction.idle_credit(self.settings.compaction_idle_bytes);
                 self.writes.retry_space();
                 self.checkpoint.rested();

@@ -211,6 +211,11 @@ impl RecordBuilder {
         ENTRIES_MAX - usize::from(self.entries)
     }
 
+    /// Clusters of data in it.
+    pub fn data_blocks(&self) -> u16 {
+        self.data_blocks
+    }
+
     /// True if nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.entries == 0

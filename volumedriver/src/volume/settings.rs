@@ -9,6 +9,8 @@ pub struct Settings {
     pub segment_blocks: u32,
     /// Blocks of a record at most, header included, 2 to [`super::record::RECORD_BLOCKS_MAX`].
     pub record_blocks: u16,
+    /// Clusters of data that a record has at least when it goes out while another one is in flight.
+    pub record_blocks_in_company: u16,
     /// Records of the log in flight.
     pub records_in_flight: usize,
     /// Bytes of log since the last run at which the memtable is frozen.
@@ -48,6 +50,7 @@ impl Default for Settings {
         Self {
             segment_blocks: (32 << 20) / CLUSTER_SIZE as u32,
             record_blocks: 64,
+            record_blocks_in_company: 16,
             records_in_flight: 4,
             replay_bytes: 64 << 20,
             run_bytes: 4 << 20,
@@ -61,7 +64,7 @@ impl Default for Settings {
             rmw_in_flight: 64,
             cuts_in_a_row: 3,
             job_failures_in_a_row: 10,
-            compaction_records_in_flight: 2,
+            compaction_records_in_flight: 4,
             compaction_idle_bytes: 4 << 20,
             status_lookups: 16_384,
         }

@@ -48,7 +48,10 @@ impl Progress for Quiet {
 /// Small segments, so that tests cross their borders.
 pub(crate) fn small() -> Parameters {
     let documents = [
-        ("scocache", r#"{"segment_size": "1MiB", "reserve_size": "32MiB", "trigger_gap": "4MiB", "backoff_gap": "6MiB"}"#),
+        (
+            "scocache",
+            r#"{"segment_size": "1MiB", "reserve_size": "32MiB", "trigger_gap": "4MiB", "backoff_gap": "6MiB"}"#,
+        ),
         ("volume_manager", r#"{"data_threads": 2, "lock_wait_ms": 20000}"#),
     ];
     let documents = documents.map(|(name, text)| (name.to_owned(), serde_json::from_str(text).unwrap()));
@@ -72,10 +75,10 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start(directory: &Path, parameters: Parameters) -> Self {
-        let options =
-            DriverOptions { data_dir: directory.to_owned(), parameters, boot_id: BootId([7; 16]) };
+        let options = DriverOptions { data_dir: directory.to_owned(), parameters, boot_id: BootId([7; 16]) };
         let (driver, report) = Driver::start(options, &Quiet).expect("a driver");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let socket = directory.join("nbd.sock");
         let (stop, stopped) = watch::channel(false);
         let admission = Admission::new(64, 64);

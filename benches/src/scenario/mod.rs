@@ -1,0 +1,48 @@
+//! Long runs on one side, the subject.
+
+mod many;
+mod restart;
+mod sparse;
+mod steady;
+
+use crate::error::Result;
+use crate::options::Scenario;
+use crate::peers::Peer;
+use crate::server::{Instance, Plan};
+use crate::workspace::Workspace;
+
+/// Runs `scenario` and writes its results.
+pub(crate) fn run(workspace: &Workspace, scenario: &Scenario) -> Result<()> {
+    match scenario {
+        Scenario::Steady { passes, window, local_percent } => steady::run(
+            workspace,
+            &steady::Course { passes: *passes, window_s: *window, local_percent: *local_percent },
+        ),
+        Scenario::Restart { written } => restart::run(workspace, *written),
+        Scenario::Many { volumes } => many::run(workspace, *volumes),
+        Scenario::Sparse { millions } => sparse::run(workspace, *millions),
+    }
+}
+
+/// The subject and a plan for its volume of `size` bytes.
+fn subject(workspace: &Workspace, size: u64) -> Result<(Peer, Plan)> {
+    let peer = workspace.peer(&workspace.options.subject)?.clone();
+    let plan = workspace.plan(&peer, &peer.name, size)?;
+    Ok((peer, plan))
+}
+
+/// Makes what `plan` says, without starting it.
+fn prepare(workspace: &Workspace, plan: Plan) -> Result<Instance> {
+    let mut instance = Instance::prepare(plan)?;
+    instance.keep = workspace.options.keep;
+    Ok(instance)
+}
+
+/// A line about where figures come from, for reports and pictures.
+fn origin(workspace: &Workspace) -> String {
+    let machine = &workspace.machine;
+    format!(
+        "{} processors ({}), Linux {}, {} on {}; {}",
+        machine.cpus, machine.processor, machine.kernel, machine.file_system, machine.disk, machine.fio
+    )
+}

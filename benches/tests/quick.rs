@@ -1,0 +1,147 @@
+//! A small comparison from end to end: real servers, real fio, all files written.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A directory that goes away with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        // Short, because the path of a unix socket is limited to 107 bytes.
+        let path = std::env::temp_dir().join(format!("ovs-b-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{}: {e}", self.0.display());
+        }
+    }
+}
+
+fn benches(place: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_benches"));
+    command.arg("--dir").arg(place.join("run")).arg("--out").arg(place.join("out"));
+    command.args(arguments).output().expect("benches does not start")
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn quick_comparison_of_two_servers() {
+    let place = Place::new("compare");
+    let missing = place.0.join("missing.json");
+    let peer = r#"{"name":"missing","title":"not there","class":"server","acknowledges":"never","flush":"never",
+                   "command":["/nonexistent/server"]}"#;
+    std::fs::write(&missing, peer).unwrap();
+    let output = benches(
+        &place.0,
+        &[
+            "--quick",
+            "--size",
+            "16MiB",
+            "--runtime",
+            "1",
+            "--subject",
+            "nbdkit-memory",
+            "--peers",
+            "nbdkit-null,missing",
+            "--peer-file",
+            missing.to_str().unwrap(),
+            "--workloads",
+            "randwrite-4k-qd32,write-flush-4k-qd1,trim-4k-qd32,restart-randread-4k-qd32",
+        ],
+    );
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+
+    let out = place.0.join("out");
+    let results = json(&out.join("results.json"));
+    let cells = results["cells"].as_array().unwrap();
+    let cell = |workload: &str, peer: &str| {
+        cells
+            .iter()
+            .find(|c| c["workload"] == workload && c["peer"] == peer)
+            .unwrap_or_else(|| panic!("{workload} {peer}"))
+    };
+    for workload in ["randwrite-4k-qd32", "write-flush-4k-qd1", "trim-4k-qd32"] {
+        for peer in ["nbdkit-memory", "nbdkit-null"] {
+            let run = &cell(workload, peer)["runs"][0];
+            assert!(run["speed"].as_f64().unwrap() > 100.0, "{run}");
+            assert!(run["latency"]["p99_us"].as_f64().unwrap() > 0.0, "{run}");
+            assert!(run["resident"].as_f64().unwrap() > 1e6, "{run}");
+        }
+    }
+    let cpu = cell("randwrite-4k-qd32", "nbdkit-memory")["runs"][0]["cpu_us_per_io"].as_f64().unwrap();
+    assert!(cpu > 0.5 && cpu < 2000.0, "{cpu} us of CPU an I/O");
+    assert!(
+        cell("write-flush-4k-qd1", "nbdkit-memory")["runs"][0]["flush_latency"]["p50_us"].as_f64().unwrap()
+            > 0.0
+    );
+    assert!(
+        cell("restart-randread-4k-qd32", "nbdkit-memory")["problem"]
+            .as_str()
+            .unwrap()
+            .contains("keeps nothing")
+    );
+    assert!(results["ratios"].as_array().unwrap().iter().any(|r| r["workload"] == "randwrite-4k-qd32"));
+
+    let text = std::fs::read_to_string(out.join("results.md")).unwrap();
+    assert!(text.contains("* Left out: missing (") && text.contains("nbdkit-memory /"), "{text}");
+    for picture in ["overview.svg", "randwrite-4k-qd32.svg", "write-flush-4k-qd1.svg"] {
+        assert!(std::fs::read_to_string(out.join(picture)).unwrap().ends_with("</svg>\n"), "{picture}");
+    }
+    let left: Vec<_> = std::fs::read_dir(place.0.join("run")).unwrap().flatten().map(|e| e.path()).collect();
+    assert!(left.is_empty(), "{left:?} stays behind");
+}
+
+#[test]
+fn quick_steady_state() {
+    let place = Place::new("steady");
+    let output = benches(
+        &place.0,
+        &["steady", "--size", "16MiB", "--passes", "20", "--window", "1", "--subject", "nbdkit-memory"],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = json(&place.0.join("out/steady.json"));
+    assert_eq!(results["payload"], 20 * (16 << 20));
+    assert!(results["fresh"]["iops"].as_f64().unwrap() > 100.0);
+    assert!(!results["windows"].as_array().unwrap().is_empty());
+    assert!(std::fs::read_to_string(place.0.join("out/steady.svg")).unwrap().contains("<polyline"));
+}
+
+#[test]
+fn restart_reads_back_what_was_acknowledged() {
+    let place = Place::new("restart");
+    let output =
+        benches(&place.0, &["restart", "--size", "16MiB", "--written", "8MiB", "--subject", "nbdkit-file"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = json(&place.0.join("out/restart.json"));
+    for starts in ["killed", "stopped"] {
+        let start = &results[starts][0];
+        assert_eq!(start["different"], 0);
+        assert!(start["first_read_ms"].as_f64().unwrap() >= start["ready_ms"].as_f64().unwrap());
+    }
+}
+
+#[test]
+fn wrong_requests_say_what_is_possible() {
+    let place = Place::new("wrong");
+    for (arguments, expected) in [
+        (&["--workloads", "nonsense"][..], "randwrite-4k-qd32"),
+        (&["--peers", "nonsense"], "qemu-nbd-raw"),
+        (&["--subject", "nbdkit-null", "--peers", "", "--size", "900TiB"], "there is no peer ''"),
+        (&["--subject", "raw", "--peers", "raw", "--size", "900TiB"], "use a smaller --size"),
+        (&["many", "--subject", "raw"], "only ovs"),
+    ] {
+        let output = benches(&place.0, arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && errors.contains(expected), "{arguments:?}: {errors}");
+    }
+}
