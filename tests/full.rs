@@ -98,6 +98,7 @@ fn write_when_possible(checked: &mut Checked, run: (u64, u64)) -> Duration {
         // What is read meanwhile stays right.
         let probe = (run.0.saturating_sub(640), 64);
         checked.read(probe).expect("a read while there is no room");
+        // sleep: a full disk gives no event when it has room again; between two tries
         std::thread::sleep(PAUSE);
     }
 }
@@ -157,6 +158,7 @@ fn space_that_a_trim_gives_back() {
             full => {
                 assert!(is_full(&full), "{full:?}");
                 assert!(begun.elapsed() < RELIEF, "a full disk cannot be trimmed");
+                // sleep: a full disk gives no event when it has room again; between two tries
                 std::thread::sleep(PAUSE);
             }
         }

@@ -45,7 +45,8 @@ impl Kernel {
             }
         }
         panic!(
-            "no kernel for the guest: unpack Debian's linux-image-cloud-amd64 to {} (`cargo xtask` does), or install it",
+            "no kernel for the guest: unpack Debian's linux-image-cloud-amd64 to {} \
+             (`cargo xtask` does), or install it",
             target.display()
         );
     }

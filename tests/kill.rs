@@ -31,7 +31,8 @@ fn survive(place: &Place, what: &str) {
         let load = writer.dead();
         acked += load.acked;
         eprintln!(
-            "{what} {round}: {parts} parts right, {lost} unacknowledged lost; ready after {ready:?}, killed after {moment:?}, {load:?}"
+            "{what} {round}: {parts} parts right, {lost} unacknowledged lost; ready after {ready:?}, \
+             killed after {moment:?}, {load:?}"
         );
     }
     let server = setup.start();

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn diskstats_line_is_found_by_number() {
-        let table = "   7       0 loop0 0 0 0 0 0 0 0 0\n 254       0 vda 58267 10918 6170202 34630 15064 14452 2051696 7955 0\n";
+        let table = "   7       0 loop0 0 0 0 0 0 0 0 0\n\
+            \x20254       0 vda 58267 10918 6170202 34630 15064 14452 2051696 7955 0\n";
         let disk = Disk { major: 254, minor: 0, name: String::new() };
         assert_eq!(written_sectors(disk.line(table)), Some(2_051_696));
         assert_eq!(written_sectors(Disk { minor: 1, ..disk }.line(table)), None);

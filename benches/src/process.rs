@@ -107,7 +107,8 @@ impl Process {
         Ok(ended?.is_some())
     }
 
-    /// Kills it and what it has forked (SIGKILL) and reaps it. A process in an uninterruptible wait is given up after ten seconds.
+    /// Kills it and what it has forked (SIGKILL) and reaps it. A process in an uninterruptible wait is given
+    /// up after ten seconds.
     pub(crate) fn kill(&mut self) {
         if let Some(pid) = self.pid() {
             // SAFETY: plain system call; a group with this number can only be the one that this child leads.

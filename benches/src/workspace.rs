@@ -100,7 +100,8 @@ impl Workspace {
         let quiet = self.disk.settle()?;
         if reads && !drop_page_cache() {
             return Ok(Some(
-                "The page cache could not be dropped before reads (not permitted): reads of files may come from memory.",
+                "The page cache could not be dropped before reads (not permitted): reads of files \
+                 may come from memory.",
             ));
         }
         Ok((!quiet).then_some("The disk did not become quiet before some of the runs."))

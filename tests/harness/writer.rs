@@ -117,6 +117,7 @@ impl Drop for Writer {
 pub fn random_moment(random: &mut super::random::Random, limit: Duration) -> Duration {
     let moment = Duration::from_micros(random.below(limit.as_micros() as u64));
     let until = Instant::now() + moment;
+    // sleep: the kill comes at a moment that nothing announces
     std::thread::sleep(until.saturating_duration_since(Instant::now()));
     moment
 }

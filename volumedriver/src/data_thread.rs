@@ -32,6 +32,7 @@ mod lifecycle;
 pub mod mailbox;
 mod outputs;
 mod receive;
+mod reports;
 mod slots;
 pub mod stages;
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uring::{Disk, File, OpenMode};
 
 use crate::volume::address::{CLUSTER_SIZE, RunId, ScoNumber, VolumeId};
@@ -16,6 +17,9 @@ use crate::volume::run::{MapEntry, MapValue, RunBuilder, RunInfo, check_page, pa
 
 /// Pages that a merge reads at a time from each input.
 const PAGES_PER_READ: u32 = 64;
+
+/// Bytes of pages that one job hands on for the cache at most.
+const PAGE_BYTES_MAX: u64 = 32 << 20;
 
 /// Where the files of a volume are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,12 +134,15 @@ struct Output<'a> {
     next: RunId,
     bytes_max: u64,
     runs: Vec<RunInfo>,
+    pages: Vec<Vec<Bytes>>,
+    page_bytes: u64,
 }
 
 impl<'a> Output<'a> {
     fn new(disk: &'a dyn Disk, paths: &'a Paths, first: RunId, bytes_max: u64) -> Self {
         let builder = RunBuilder::new(paths.volume, first);
-        Self { disk, paths, builder, next: RunId(first.0 + 1), bytes_max, runs: Vec::new() }
+        let next = RunId(first.0 + 1);
+        Self { disk, paths, builder, next, bytes_max, runs: Vec::new(), pages: Vec::new(), page_bytes: 0 }
     }
 
     fn push(&mut self, entry: &MapEntry) -> Result<(), Failure> {
@@ -158,6 +165,11 @@ impl<'a> Output<'a> {
             file.sync()
         };
         write().map_err(|error| failure(&error))?;
+        self.page_bytes += info.bytes();
+        let held = self.page_bytes <= PAGE_BYTES_MAX;
+        // Each page is memory of its own, so that the cache can let one go without the others.
+        let pages = bytes.chunks(CLUSTER_SIZE).filter(|_| held).map(Bytes::copy_from_slice);
+        self.pages.push(pages.collect());
         self.runs.push(info);
         Ok(())
     }
@@ -168,7 +180,7 @@ impl<'a> Output<'a> {
             self.write(last)?;
         }
         self.disk.sync_dir(&self.paths.directory).map_err(|error| failure(&error))?;
-        Ok(RunsBuilt { runs: self.runs, references: references.into_iter().collect() })
+        Ok(RunsBuilt { runs: self.runs, pages: self.pages, references: references.into_iter().collect() })
     }
 }
 

@@ -1,13 +1,15 @@
 //! Volumes: log, map, space, recovery, NBD. `docs/ARCHITECTURE.md` has the map of this crate.
-pub mod nbd;
-pub mod parameters;
-pub mod job;
-pub mod recovery;
-pub mod volume;
+#![deny(unsafe_code)]
+
 pub mod data_thread;
 pub mod driver;
+pub mod job;
 pub mod metrics;
 pub mod names;
+pub mod nbd;
+pub mod parameters;
 pub mod pool;
+pub mod recovery;
+pub mod volume;
 
 pub use uring::limits;

@@ -255,7 +255,10 @@ mod tests {
         for (documents, key) in [
             (json!({"scocache": {"trigger_gap": "3GB"}}), "trigger_gap"),
             (json!({"scocache": {"segment_size": (1 << 20) + 512}}), "segment_size"),
-            (json!({"scocache": {"reserve_size": "16MiB"}, "volume_manager": {"run_size": "16MiB"}}), "reserve_size"),
+            (
+                json!({"scocache": {"reserve_size": "16MiB"}, "volume_manager": {"run_size": "16MiB"}}),
+                "reserve_size",
+            ),
             (json!({"volume_manager": {"record_size": 10_000}}), "record_size"),
             (json!({"volume_manager": {"run_size": 100_000}}), "run_size"),
             (

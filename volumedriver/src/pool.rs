@@ -103,20 +103,6 @@ pub enum PoolError {
         /// How long this one waited.
         waited: Duration,
     },
-    /// A segment has another size than configured.
-    #[error(
-        "{} has {found} bytes, but the segment size is {expected}; it belongs to the directory and cannot be \
-         changed later",
-        path.display()
-    )]
-    SegmentSize {
-        /// The segment.
-        path: PathBuf,
-        /// Its length.
-        found: u64,
-        /// The configured length.
-        expected: u64,
-    },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {

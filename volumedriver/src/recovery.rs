@@ -292,8 +292,8 @@ impl Walk<'_> {
     }
 
     /// Makes all that was taken durable: nobody knows what was still dirty when the process died. Records of this boot
-    /// are written once more, as they are: if a sync of theirs failed, the kernel counts them as clean, and a sync alone
-    /// would succeed without them.
+    /// are written once more, as they are: if a sync of theirs failed, the kernel counts them as clean, and a sync
+    /// alone would succeed without them.
     fn make_durable(&self) -> Result<(), OpenError> {
         for &(number, block, blocks) in &self.rewrite {
             let (file, at) = (self.file(number)?, u64::from(block) * CLUSTER_SIZE as u64);

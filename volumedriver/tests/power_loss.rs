@@ -248,7 +248,7 @@ fn run(seed: u64, hardship: Hardship, seen: &mut Seen) -> Result<(), String> {
         client.verify(&mut machine, survives).map_err(|error| format!("round {round}: {error}"))?;
         machine.tick();
         // Some crashes come early, so that recoveries are cut short as well.
-        let operations = if world.random() % 4 == 0 { 30 } else { 900 };
+        let operations = if world.random().is_multiple_of(4) { 30 } else { 900 };
         world.crash_after(1 + world.random() % operations);
         let depth = 1 + world.random() as usize % 12;
         let mut steps = 0;
@@ -282,7 +282,7 @@ fn run(seed: u64, hardship: Hardship, seen: &mut Seen) -> Result<(), String> {
         seen.relocated += counters.relocated_bytes;
         seen.merges += counters.run_bytes;
         drop(machine);
-        if world.random() % 3 == 0 {
+        if world.random().is_multiple_of(3) {
             world.process_kill();
             survives = Safety::Acknowledged;
         } else {

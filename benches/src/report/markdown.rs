@@ -128,7 +128,8 @@ fn head(out: &mut String, results: &Results) {
     );
     let _ = writeln!(
         out,
-        "Volumes of {}, filled first; {} of {} s after {} s of warm-up (a sequential read: one cold pass, at most as long); unix sockets; client and server on the same machine.\n",
+        "Volumes of {}, filled first; {} of {} s after {} s of warm-up (a sequential read: one cold pass, at most as \
+         long); unix sockets; client and server on the same machine.\n",
         shown_size(settings.size),
         if settings.repeats == 1 { "1 run".to_string() } else { format!("{} runs", settings.repeats) },
         settings.runtime_s,

@@ -12,8 +12,9 @@ text{font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px;fill:#24292f}
 .line0{stroke:#c2410c}.line1{stroke:#3b6ea5}.series{fill:none;stroke-width:2}.dot0{fill:#c2410c}.dot1{fill:#3b6ea5}\
 .rule{stroke:#57606a;stroke-width:1;stroke-dasharray:4 3}\
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.back{fill:#0d1117}.faint{fill:#9198a1}.grid{stroke:#30363d}\
-.axis{stroke:#9198a1}.spread{stroke:#e6edf3}.subject{fill:#f0883e}.server{fill:#5b86b3}.protocol{fill:#48525e}\
-.limit{fill:#48525e}.line0{stroke:#f0883e}.line1{stroke:#6ea8e0}.dot0{fill:#f0883e}.dot1{fill:#6ea8e0}.rule{stroke:#9198a1}}";
+.axis{stroke:#9198a1}.spread{stroke:#e6edf3}.subject{fill:#f0883e}.server{fill:#5b86b3}\
+.protocol{fill:#48525e}.limit{fill:#48525e}.line0{stroke:#f0883e}.line1{stroke:#6ea8e0}.dot0{fill:#f0883e}\
+.dot1{fill:#6ea8e0}.rule{stroke:#9198a1}}";
 
 /// Where a text is fastened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -92,7 +92,8 @@ impl Sparse {
         let mut out = format!("# Memory of {} under scattered writes\n\n{origin}.\n\n", self.peer);
         let _ = writeln!(
             out,
-            "Volume of {}, never written before; {} random 4 KiB writes at depth 32: {} IOPS, p99 {} us. Resident at most: {}.\n",
+            "Volume of {}, never written before; {} random 4 KiB writes at depth 32: {} IOPS, p99 {} us. \
+             Resident at most: {}.\n",
             shown_size(self.size),
             number(self.writes as f64),
             number(self.iops),

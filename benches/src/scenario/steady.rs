@@ -151,7 +151,8 @@ impl Steady {
         let mut out = format!("# Steady state of {}\n\n{origin}.\n\n", self.peer);
         let _ = writeln!(
             out,
-            "Volume of {}, local space {}; filled, then {} passes of 4 KiB random writes at depth {DEPTH}, in windows of {} s.\n",
+            "Volume of {}, local space {}; filled, then {} passes of 4 KiB random writes at depth {DEPTH}, \
+             in windows of {} s.\n",
             shown_size(self.size),
             self.limit_text(),
             self.course.passes,

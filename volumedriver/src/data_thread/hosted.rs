@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use uring::File;
 
 use super::letters::{Removed, VolumeFiles};
+use super::reports::Throttles;
 use crate::driver::VolumeError;
 use crate::volume::Volume;
 use crate::volume::address::{ManifestVersion, RunId, SegmentId};
@@ -56,6 +57,7 @@ pub(super) struct Hosted {
     pub(super) memtable_bytes: usize,
     pub(super) resizing: Vec<Resizing>,
     pub(super) leaving: Option<Leaving>,
+    pub(super) throttles: Throttles,
 }
 
 impl Hosted {
@@ -73,6 +75,7 @@ impl Hosted {
             segments: HashSet::new(),
             resizing: Vec::new(),
             leaving: None,
+            throttles: Throttles::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::pool::keeper::Keep;
 use crate::pool::ledger::{Home, Want};
 use crate::volume::Context;
 use crate::volume::address::{CLUSTER_SIZE, RunId, SegmentId};
-use crate::volume::event::{Event, Failure, Output, Promise, Report};
+use crate::volume::event::{Event, Failure, Output, Promise};
 
 /// An event for a volume that came up while its outputs were done.
 pub(super) struct Deferred {
@@ -236,32 +236,6 @@ impl DataThread {
         };
         self.deliver(volume, event);
         self.came_back(volume);
-    }
-
-    fn report(&mut self, volume: u32, report: Report) {
-        let Some(hosted) = self.hosted(volume) else { return };
-        let name = hosted.volume.name();
-        match report {
-            Report::Halted { reason } => {
-                tracing::error!(volume = name, reason, "volume halted");
-                // Only the first reason is kept.
-                let _ = hosted.halted.set(reason);
-            }
-            Report::Cut { kept, reason } => {
-                tracing::warn!(volume = name, %kept, reason, "log cut after a failed write; what was not acknowledged \
-                    is written again");
-            }
-            Report::DamagedCluster { location, offset } => {
-                tracing::error!(volume = name, ?location, offset, "stored data is damaged");
-            }
-            Report::DamagedSco { sco, reason } => {
-                tracing::error!(volume = name, %sco, reason, "compaction cannot read an SCO; it is kept");
-            }
-            Report::JobFailed { what, reason } => {
-                tracing::warn!(volume = name, what, reason, "background job failed; it is tried again");
-            }
-            Report::NoSpace => tracing::error!(volume = name, "no space left for the log"),
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is on the disk when a driver starts: whose volumes, in which state, with which segments. A volume that cannot
 //! be opened stops no other one.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,19 +97,70 @@ pub(super) fn open_volume(
     settings: &Arc<Settings>,
 ) -> Result<(Volume, RecoveryReport), String> {
     let manifest = job::read_manifest(disk, paths).map_err(|error| error.to_string())?;
-    recover(disk, paths, &manifest, segments, boot, settings)
+    recover(disk, paths, &manifest, &|segment| segments.get(segment).cloned(), boot, settings)
 }
 
 fn recover(
     disk: &dyn Disk,
     paths: &Paths,
     manifest: &Manifest,
-    segments: &SegmentFiles,
+    file: recovery::Segments<'_>,
     boot: BootId,
     settings: &Arc<Settings>,
 ) -> Result<(Volume, RecoveryReport), String> {
-    let file = |segment: SegmentId| segments.get(segment).cloned();
-    recovery::replay(disk, paths, manifest, &file, boot, settings.clone()).map_err(|error| error.to_string())
+    recovery::replay(disk, paths, manifest, file, boot, settings.clone()).map_err(|error| error.to_string())
+}
+
+/// As [`recover`], of a volume that may own segments of a wrong length. A segment had its whole length before it was
+/// granted, so no crash cut it short: what its end held is as lost as that of a missing one, and nothing that is left
+/// can tell whether it was acknowledged.
+fn recover_from_pool(
+    disk: &dyn Disk,
+    found: &Found,
+    manifest: &Manifest,
+    pool: &OpenPool,
+    boot: BootId,
+    settings: &Arc<Settings>,
+) -> Result<(Volume, RecoveryReport), String> {
+    let short = Cell::new(None);
+    let file = |segment| match pool.cut_short(segment) {
+        None => pool.files().get(segment).cloned(),
+        Some(length) => {
+            short.set(Some((segment, length)));
+            None
+        }
+    };
+    recover(disk, &found.paths, manifest, &file, boot, settings).map_err(|error| match short.get() {
+        None => error,
+        Some((segment, length)) => {
+            format!("segment {segment}, which recovery needs, was cut to {length} bytes: {error}")
+        }
+    })
+}
+
+/// Removes what interrupted jobs left in the directory of a volume: runs that its manifest does not name, and a
+/// manifest that did not get its name.
+fn remove_strays(disk: &dyn Disk, found: &Found, manifest: &Manifest, volume: &Volume) {
+    let named = manifest.levels.iter().flatten().map(|run| run.id).chain(volume.runs());
+    let kept: HashSet<PathBuf> = named.map(|run| found.paths.run(run)).collect();
+    let directory = &found.paths.directory;
+    let names = disk.read_dir(directory).unwrap_or_else(|error| {
+        tracing::warn!(%error, path = %directory.display(), "not searched for files of interrupted jobs");
+        Vec::new()
+    });
+    for name in names {
+        let run = name.strip_prefix("run-").and_then(|id| u64::from_str_radix(id, 16).ok());
+        let path = directory.join(&name);
+        // Only names as they are written here.
+        let stray = run.is_some_and(|id| found.paths.run(RunId(id)) == path && !kept.contains(&path));
+        if !stray && name != "manifest.new" {
+            continue;
+        }
+        match disk.remove_file(&path) {
+            Ok(()) => tracing::debug!(path = %path.display(), "removed; an interrupted job left it"),
+            Err(error) => tracing::warn!(%error, path = %path.display(), "left for the next start to remove"),
+        }
+    }
 }
 
 /// The volumes' identities, and the directories to remove: of volumes whose deletion was interrupted, and of those
@@ -158,7 +210,7 @@ pub(super) fn replay(
     disk: &dyn Disk,
     found: &[Found],
     doubly: &HashSet<SegmentId>,
-    segments: &SegmentFiles,
+    pool: &OpenPool,
     boot: BootId,
     settings: &Arc<Settings>,
     progress: &dyn Progress,
@@ -169,8 +221,9 @@ pub(super) fn replay(
         if let Some(sco) = manifest.scos.iter().find(|sco| doubly.contains(&sco.segment)) {
             return Err(format!("segment {} belongs to another volume, too", sco.segment));
         }
-        let (volume, report) = recover(disk, &found.paths, manifest, segments, boot, settings)?;
+        let (volume, report) = recover_from_pool(disk, found, manifest, pool, boot, settings)?;
         let runs = open_runs(disk, &found.paths, volume.runs()).map_err(|error| format!("a run: {error}"))?;
+        remove_strays(disk, found, manifest, &volume);
         Ok(Opened { volume, report, runs: runs.into_iter().collect() })
     };
     parallel::map(found, OPENERS, open, |done| progress.step("volumes", done as u64, total))

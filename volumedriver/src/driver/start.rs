@@ -66,7 +66,7 @@ impl Driver {
         let (ids, leftovers) = scan(&*disk, &layout)?;
         let found = read_manifests(&*disk, &layout, ids, progress);
         let doubly = claimed_twice(&found);
-        let opened = replay(&*disk, &found, &doubly, open_pool.files(), options.boot_id, &settings, progress);
+        let opened = replay(&*disk, &found, &doubly, &open_pool, options.boot_id, &settings, progress);
         let used = used_segments(&found, &opened, &open_pool)?;
 
         let threads = data_thread_count(&options.parameters);

@@ -1,4 +1,5 @@
 //! Listening sockets.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::net::SocketAddr;

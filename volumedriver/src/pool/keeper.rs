@@ -14,7 +14,7 @@ use uring::{Disk, File};
 use super::PoolOptions;
 use super::ledger::{Census, Grant, Home, Ledger, Limits, ReserveState, Want};
 use super::maker::{self, Make};
-use super::open::{OpenPool, SegmentFiles};
+use super::open::{Misshapen, OpenPool, SegmentFiles};
 use super::reserve::Reserve;
 use crate::volume::address::SegmentId;
 use crate::volume::event::{SpaceView, Stream};
@@ -158,7 +158,15 @@ impl Pool {
         let (letters, inbox) = sync_channel(LETTERS);
         let (orders, order_inbox) = sync_channel(ORDERS);
         let stopping = Arc::new(AtomicBool::new(false));
-        let OpenPool { options, disk, reserve, files } = open;
+        let OpenPool { options, disk, reserve, mut files, mut misshapen } = open;
+        misshapen.retain(|&segment, _| {
+            let owned = used.contains(&segment);
+            if !owned {
+                files.remove(segment);
+                remove_segment(&options, &*disk, segment);
+            }
+            owned
+        });
         let maker = std::thread::Builder::new().name("ovs-maker".into()).spawn({
             let (options, disk, reserve) = (options.clone(), disk.clone(), reserve.clone());
             let (keeper, stopping) = (letters.clone(), stopping.clone());
@@ -172,6 +180,7 @@ impl Pool {
             disk,
             reserve,
             files,
+            misshapen,
             ledger,
             levels: levels.clone(),
             audience,
@@ -225,6 +234,15 @@ fn limits(options: &PoolOptions) -> Limits {
     }
 }
 
+/// Removes a segment of a wrong length that nobody owns. Where that fails, the next one of its number replaces it.
+fn remove_segment(options: &PoolOptions, disk: &dyn Disk, segment: SegmentId) {
+    let path = options.segment_path(segment);
+    match disk.remove_file(&path) {
+        Ok(()) => tracing::warn!(path = %path.display(), "segment of a wrong length removed: it was free"),
+        Err(error) => tracing::warn!(%error, path = %path.display(), "segment of a wrong length not removed"),
+    }
+}
+
 /// Between which marks the level is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
@@ -250,6 +268,8 @@ struct Keeper {
     disk: Arc<dyn Disk>,
     reserve: Arc<Reserve>,
     files: SegmentFiles,
+    /// With volumes; not to be used again.
+    misshapen: Misshapen,
     ledger: Ledger,
     levels: Arc<Levels>,
     audience: Box<dyn Audience>,
@@ -262,36 +282,66 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, inbox: Receiver<Keep>) {
+        let mut next_look = None;
         loop {
-            let impatient = self.ledger.is_full() || !self.reserve.is_whole();
-            let letter = if impatient {
-                inbox.recv_timeout(RETRY)
-            } else {
-                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            // A deadline and no pause: letters of a busy volume must not put it off.
+            let letter = match self.is_short_of_room() {
+                true => {
+                    let at = *next_look.get_or_insert_with(|| Instant::now() + RETRY);
+                    inbox.recv_timeout(at.saturating_duration_since(Instant::now()))
+                }
+                false => {
+                    next_look = None;
+                    inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                }
             };
             match letter {
                 Ok(Keep::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(letter) => self.take(letter),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.judge_total();
-                    self.check_reserve();
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if next_look.is_some_and(|at| at <= Instant::now()) {
+                next_look = None;
+                self.judge_total();
+                self.check_reserve();
             }
             self.turn_end();
         }
+    }
+
+    /// Whether room that others leave on the file system would change something.
+    fn is_short_of_room(&self) -> bool {
+        let shared = self.options.size.is_none();
+        self.ledger.is_full() || !self.reserve.is_whole() || (shared && self.mark != Mark::Ample)
+    }
+
+    /// Volumes gave these back.
+    fn release(&mut self, segments: &[SegmentId], now: Instant) -> Vec<Grant> {
+        let (mut usable, mut unknown) = (Vec::with_capacity(segments.len()), 0);
+        for &segment in segments {
+            let misshapen = self.misshapen.remove(&segment).is_some();
+            if !misshapen && self.files.get(segment).is_some() {
+                usable.push(segment);
+                continue;
+            }
+            unknown += usize::from(!self.ledger.discard(segment));
+            if misshapen {
+                self.files.remove(segment);
+                remove_segment(&self.options, &*self.disk, segment);
+            }
+        }
+        let (grants, ignored) = self.ledger.release(&usable, now);
+        if ignored + unknown > 0 {
+            tracing::error!(ignored = ignored + unknown, "a volume gave back segments that it did not have");
+        }
+        grants
     }
 
     fn take(&mut self, letter: Keep) {
         let now = Instant::now();
         let grants = match letter {
             Keep::Want(want) => self.ledger.want(want, now),
-            Keep::Release(segments) => {
-                let (grants, ignored) = self.ledger.release(&segments, now);
-                if ignored > 0 {
-                    tracing::error!(ignored, "a volume gave back segments that it did not have");
-                }
-                grants
-            }
+            Keep::Release(segments) => self.release(&segments, now),
             Keep::ReserveUsed => {
                 self.check_reserve();
                 Vec::new()

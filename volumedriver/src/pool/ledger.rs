@@ -55,9 +55,9 @@ pub struct Limits {
     pub ready_min: u32,
     /// Bound of the same while clients write fast.
     pub ready_max: u32,
-    /// [`SpaceView::trigger`]; cut to a thirty-second of the pool, but not below three.
+    /// [`SpaceView::trigger`]; cut to a sixty-fourth of the pool, but not below two.
     pub trigger: u32,
-    /// [`SpaceView::backoff`]; cut to a twelfth of the pool, but not below six.
+    /// [`SpaceView::backoff`]; cut to a thirty-second of the pool, but not below four.
     pub backoff: u32,
 }
 
@@ -191,6 +191,17 @@ impl Ledger {
         (self.answer(now), ignored)
     }
 
+    /// A volume gave back a segment whose file is gone or not to be used: its number may get a new one. `false`: it was
+    /// not out.
+    pub fn discard(&mut self, segment: SegmentId) -> bool {
+        let was_out = *self.state(segment) == State::Used;
+        if was_out {
+            *self.state(segment) = State::Absent;
+            self.used -= 1;
+        }
+        was_out
+    }
+
     /// The next segment that should be made, which is then `Making`; one at a time is made.
     pub fn next_to_make(&mut self, now: Instant) -> Option<SegmentId> {
         if self.making > 0 || self.creatable() == 0 || self.free.len() as u32 >= self.ready_target(now) {
@@ -291,8 +302,8 @@ impl Ledger {
         let total = if self.full { self.existing() } else { self.limits.total };
         // In a pool of a few segments the gaps must not be all of it, else compaction never rests.
         // A free segment is one that garbage could have lain in until it was worth compacting: a small pool keeps few.
-        let trigger = self.limits.trigger.min((total / 32).max(3));
-        let backoff = self.limits.backoff.min((total / 12).max(6)).max(trigger);
+        let trigger = self.limits.trigger.min((total / 64).max(2));
+        let backoff = self.limits.backoff.min((total / 32).max(4)).max(trigger);
         SpaceView { free, total, trigger, backoff }
     }
 

@@ -3,6 +3,7 @@
 //! A killed process goes on writing: requests in its ring were seen to land tens of milliseconds after it was reaped,
 //! and its `flock`s on the descriptors of that ring live exactly as long. Who holds all locks is alone.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,12 @@ pub struct OpenPool {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) reserve: Arc<Reserve>,
     pub(super) files: SegmentFiles,
+    pub(super) misshapen: Misshapen,
 }
+
+/// Segments of another length than a segment has, with their lengths in bytes. Whoever owns one may read what is left
+/// of it; it is never granted.
+pub type Misshapen = BTreeMap<SegmentId, u64>;
 
 /// Open segments by number.
 #[derive(Clone, Default)]
@@ -46,6 +52,13 @@ impl SegmentFiles {
         self.0[index] = Some(file);
     }
 
+    /// Forgets the file of a segment.
+    pub(super) fn remove(&mut self, segment: SegmentId) {
+        if let Some(file) = self.0.get_mut(segment.0 as usize) {
+            *file = None;
+        }
+    }
+
     /// Numbers of all that exist.
     pub fn ids(&self) -> impl Iterator<Item = SegmentId> {
         self.0.iter().enumerate().filter(|(_, file)| file.is_some()).map(|(index, _)| SegmentId(index as u32))
@@ -59,7 +72,7 @@ impl OpenPool {
         disk.create_dir(&directory).map_err(PoolError::io(&directory))?;
         let names = disk.read_dir(&directory).map_err(PoolError::io(&directory))?;
         let deadline = Instant::now() + options.lock_wait;
-        let mut files = SegmentFiles::default();
+        let (mut files, mut misshapen) = (SegmentFiles::default(), Misshapen::new());
         let mut unfinished = Vec::new();
         for name in &names {
             let path = directory.join(name);
@@ -71,7 +84,9 @@ impl OpenPool {
                     }
                     let found = file.len().map_err(PoolError::io(&path))?;
                     if found != options.segment_size {
-                        return Err(PoolError::SegmentSize { path, found, expected: options.segment_size });
+                        let expected = options.segment_size;
+                        tracing::warn!(path = %path.display(), found, expected, "segment of a wrong length");
+                        misshapen.insert(segment, found);
                     }
                     files.insert(segment, file);
                 }
@@ -86,12 +101,17 @@ impl OpenPool {
         let path = options.reserve_path();
         let reserve =
             Reserve::open(disk.clone(), path.clone(), options.reserve_size).map_err(PoolError::io(&path))?;
-        Ok(Self { options, disk, reserve: Arc::new(reserve), files })
+        Ok(Self { options, disk, reserve: Arc::new(reserve), files, misshapen })
     }
 
     /// The open segments.
     pub fn files(&self) -> &SegmentFiles {
         &self.files
+    }
+
+    /// The length of `segment` in bytes, if it lacks its end.
+    pub fn cut_short(&self, segment: SegmentId) -> Option<u64> {
+        self.misshapen.get(&segment).copied().filter(|&length| length < self.options.segment_size)
     }
 
     /// For background jobs that meet "no space".
@@ -111,6 +131,11 @@ impl OpenPool {
         let mut block = AlignedBuf::zeroed(CLUSTER_SIZE);
         for segment in candidates {
             let Some(file) = self.files.get(segment) else { continue };
+            if self.misshapen.get(&segment).is_some_and(|&length| length < CLUSTER_SIZE as u64) {
+                // It was anybody's.
+                kept.push((segment, None));
+                continue;
+            }
             file.read_at(&mut block, 0).map_err(PoolError::io(&self.options.segment_path(segment)))?;
             match parse_header(&block) {
                 Ok(parsed) if volumes.contains(&parsed.header.volume) => {

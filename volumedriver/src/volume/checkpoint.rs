@@ -1,8 +1,8 @@
 //! From memtable to runs to manifest: what makes the log's past forgettable.
 //!
 //! A freeze goes: open record handed out, memtable frozen -> all records behind it synced -> run built -> run in the
-//! stack, replay start moved -> manifest durable -> SCOs in front of the replay start settled. One freeze, one merge and
-//! one manifest at a time.
+//! stack, replay start moved -> manifest durable -> SCOs in front of the replay start settled. One freeze, one merge
+//! and one manifest at a time.
 
 use std::collections::VecDeque;
 
@@ -489,13 +489,13 @@ impl Volume {
     ) {
         if let Some((_, plan)) = self.checkpoint.merging.take_if(|(merging, _)| *merging == job) {
             match result {
-                Ok(built) => self.merged(&plan, built),
+                Ok(built) => self.merged(&plan, built, cx),
                 Err(Failure::Corrupt(what)) => return self.halt(format!("the map is damaged: {what}"), cx),
                 Err(failure) => return self.job_failed("merge", &failure, cx),
             }
         } else if self.checkpoint.freezing.as_ref().is_some_and(|freezing| freezing.job == Some(job)) {
             match result {
-                Ok(built) => self.frozen_built(built),
+                Ok(built) => self.frozen_built(built, cx),
                 Err(failure) => {
                     if let Some(freezing) = &mut self.checkpoint.freezing {
                         freezing.job = None;
@@ -509,11 +509,17 @@ impl Volume {
         self.drain(cx);
     }
 
-    fn merged(&mut self, plan: &MergePlan, built: RunsBuilt) {
+    fn merged(&mut self, plan: &MergePlan, built: RunsBuilt, cx: &mut Context<'_>) {
         self.counters.run_bytes += built.runs.iter().map(super::run::RunInfo::bytes).sum::<u64>();
         let new: Vec<RunId> = built.runs.iter().map(|run| run.id).collect();
         let version = self.checkpoint.want_manifest();
         let gone = if self.map.replace(&plan.ids(), plan.target, built.runs) {
+            for run in &plan.inputs {
+                cx.pages.forget(self.id, run.id, run.pages());
+            }
+            for (&run, pages) in new.iter().zip(built.pages) {
+                cx.pages.warm(self.id, run, pages);
+            }
             built.references.iter().for_each(|&(sco, change)| self.scos.refer(sco, change));
             plan.ids()
         } else {
@@ -522,11 +528,14 @@ impl Volume {
         self.checkpoint.removing.extend(gone.into_iter().map(|run| (version, run)));
     }
 
-    fn frozen_built(&mut self, built: RunsBuilt) {
+    fn frozen_built(&mut self, built: RunsBuilt, cx: &mut Context<'_>) {
         let Some(freezing) = self.checkpoint.freezing.take() else { return };
         self.counters.run_bytes += built.runs.iter().map(super::run::RunInfo::bytes).sum::<u64>();
         built.references.iter().for_each(|&(sco, change)| self.scos.refer(sco, change));
-        built.runs.into_iter().for_each(|run| self.map.push_run(run));
+        for (run, pages) in built.runs.into_iter().zip(built.pages) {
+            cx.pages.warm(self.id, run.id, pages);
+            self.map.push_run(run);
+        }
         self.map.frozen = None;
         for (number, blocks) in freezing.relocated {
             if let Some(sco) = self.scos.get_mut(number) {

@@ -21,6 +21,8 @@ const CHUNK_BLOCKS: u32 = 256;
 const _: () = assert!(super::record::RECORD_BLOCKS_MAX <= CHUNK_BLOCKS as usize);
 /// Candidates that wait for judgement at most when the next chunk is read.
 const CANDIDATES_MAX: usize = 256;
+/// Candidates whose pages are read ahead of their judgement.
+const PAGES_AHEAD: usize = 64;
 /// Credit that may be saved up, in bytes.
 const CREDIT_MAX: i64 = 8 << 20;
 /// An SCO with a larger share in use (in 1/1024) is not worth moving.
@@ -149,7 +151,8 @@ impl Volume {
             let level0 = self.map.levels().first().is_some_and(|runs| !runs.is_empty());
             !self.map.active.is_empty() || level0 || self.scos.evacuated() > 0
         };
-        self.is_pressed() && (self.compaction.victim.is_some() || self.next_victim().is_some() || undiscovered())
+        self.is_pressed()
+            && (self.compaction.victim.is_some() || self.next_victim().is_some() || undiscovered())
     }
 
     /// True if writes that find no segment should wait for what is going on here.
@@ -266,7 +269,7 @@ impl Volume {
         }
         if at == 0 {
             let reason = format!("block {}: a record larger than the rest of the SCO", victim.next_block);
-            return self.give_victim_up(reason, cx);
+            self.give_victim_up(reason, cx);
         }
     }
 
@@ -282,7 +285,10 @@ impl Volume {
             let (address, location, crc) = (candidate.address, candidate.location, candidate.crc);
             places.clear();
             let live = match self.map.find(address, address.plus(1), cx.pages, &mut places) {
-                Err(missing) => return self.wait_for_page(missing, cx),
+                Err(missing) => {
+                    self.wait_for_page(missing, cx);
+                    return self.read_pages_ahead(cx);
+                }
                 Ok(Extent::Empty { .. }) => false,
                 Ok(Extent::Data) => places.first() == Some(&(location, crc)),
             };
@@ -301,6 +307,18 @@ impl Volume {
             let to = Location::new(sco, builder.push_data(address, &candidate.data, crc));
             self.relocation.owners.push(Move { address, from: location, to, crc });
             self.compaction.credit -= CLUSTER_SIZE as i64;
+        }
+    }
+
+    /// Asks for the pages that the next candidates need: one by one they would cost a disk's latency each.
+    fn read_pages_ahead(&mut self, cx: &mut Context<'_>) {
+        let Some(victim) = &self.compaction.victim else { return };
+        let ahead = victim.candidates.iter().skip(1).take(PAGES_AHEAD).map(|candidate| candidate.address);
+        let mut places = Vec::new();
+        for address in ahead.collect::<Vec<_>>() {
+            if let Err(missing) = self.map.find(address, address.plus(1), cx.pages, &mut places) {
+                self.want_page(missing, PageWaiter::Compaction, cx);
+            }
         }
     }
 

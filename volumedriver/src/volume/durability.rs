@@ -18,6 +18,10 @@ pub(super) struct Durability {
     pub(super) background: Option<(Sequence, Sequence)>,
     next_sync: u64,
     running: Option<Running>,
+    /// Records handed out since the last flush.
+    records_since_flush: u32,
+    /// Flushes in a row that came after a single record each.
+    single_record_flushes: u32,
 }
 
 /// A sync in flight: what will be durable when all its segments are synced.
@@ -28,7 +32,29 @@ struct Running {
     waiting_for: Vec<SyncId>,
 }
 
+/// Flushes in a row, each after one record, from which on the next is expected.
+const FLUSHES_TO_EXPECT: u32 = 4;
+
 impl Durability {
+    /// True for a client that flushes after every write: a record made durable at once costs it one wait instead of
+    /// two.
+    pub(super) fn expects_flush(&self) -> bool {
+        self.single_record_flushes >= FLUSHES_TO_EXPECT
+    }
+
+    pub(super) fn note_record(&mut self) {
+        self.records_since_flush += 1;
+        if self.records_since_flush > 1 {
+            self.single_record_flushes = 0;
+        }
+    }
+
+    fn note_flush(&mut self) {
+        if std::mem::take(&mut self.records_since_flush) == 1 {
+            self.single_record_flushes = self.single_record_flushes.saturating_add(1);
+        }
+    }
+
     pub(super) fn wait(&mut self, sequence: Sequence, request: RequestId) {
         self.waiters.push_back((sequence, request));
     }
@@ -64,6 +90,7 @@ impl Volume {
     /// Answers once everything that was written so far is durable.
     pub(super) fn flush(&mut self, request: RequestId, cx: &mut Context<'_>) {
         self.counters.flushes += 1;
+        self.durability.note_flush();
         let last = self.log.last_sequence();
         if last <= self.log.durable_through {
             cx.out.push(Output::Reply { request, result: Ok(Answer::Done) });

@@ -123,6 +123,8 @@ pub struct SpaceView {
 pub struct RunsBuilt {
     /// New runs, in order of address; disjoint. Empty if nothing was left.
     pub runs: Vec<RunInfo>,
+    /// All pages of each of them, for the cache; empty where they are too many to be held.
+    pub pages: Vec<Vec<Bytes>>,
     /// Change of the number of references to each SCO, new runs minus inputs.
     pub references: Vec<(ScoNumber, i64)>,
 }

@@ -51,6 +51,8 @@ struct Slot {
 pub struct PageCache {
     index: HashMap<Key, u32, BuildHasherDefault<Mix>>,
     slots: Vec<Slot>,
+    /// Slots without a page.
+    vacant: Vec<u32>,
     hand: usize,
     pages_max: usize,
     hits: u64,
@@ -61,7 +63,15 @@ impl PageCache {
     /// A cache of at most `bytes`, never less than 16 pages: one look-up needs two at a time.
     pub fn new(bytes: usize) -> Self {
         let pages_max = (bytes / CLUSTER_SIZE).max(16);
-        Self { index: HashMap::default(), slots: Vec::new(), hand: 0, pages_max, hits: 0, misses: 0 }
+        Self {
+            index: HashMap::default(),
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            hand: 0,
+            pages_max,
+            hits: 0,
+            misses: 0,
+        }
     }
 
     fn key(volume: VolumeId, run: RunId, page: u32) -> Key {
@@ -89,6 +99,11 @@ impl PageCache {
         }
         // Not marked as used: a page that is read once goes before one that is read again.
         let fresh = Slot { key, page: bytes, used: false };
+        if let Some(slot) = self.vacant.pop() {
+            self.index.insert(key, slot);
+            self.slots[slot as usize] = fresh;
+            return;
+        }
         if self.slots.len() < self.pages_max {
             self.index.insert(key, self.slots.len() as u32);
             self.slots.push(fresh);
@@ -103,6 +118,25 @@ impl PageCache {
         self.hand = (self.hand + 1) % self.slots.len();
     }
 
+    /// Takes in all pages of a run that was just made, if they take at most half of the cache: they are wanted next.
+    pub fn warm(&mut self, volume: VolumeId, run: RunId, pages: Vec<Bytes>) {
+        if pages.len() <= self.pages_max / 2 {
+            for (page, bytes) in pages.into_iter().enumerate() {
+                self.insert(volume, run, page as u32, bytes);
+            }
+        }
+    }
+
+    /// Lets go of the pages of a run that is in no stack any more.
+    pub fn forget(&mut self, volume: VolumeId, run: RunId, pages: u32) {
+        for page in 0..pages {
+            if let Some(slot) = self.index.remove(&Self::key(volume, run, page)) {
+                self.slots[slot as usize].page = Bytes::new();
+                self.vacant.push(slot);
+            }
+        }
+    }
+
     /// Found and missed look-ups since the start.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (self.hits, self.misses)
@@ -110,7 +144,7 @@ impl PageCache {
 
     /// Memory held by pages, in bytes.
     pub fn bytes(&self) -> usize {
-        self.slots.len() * CLUSTER_SIZE
+        self.index.len() * CLUSTER_SIZE
     }
 }
 
@@ -132,5 +166,11 @@ mod tests {
         assert_eq!(cache.get(volume, RunId(2), 999), None);
         assert_eq!(cache.get(VolumeId([2; 16]), RunId(1), 999), None);
         assert_eq!(cache.hits_and_misses(), (1001, 3));
+        cache.forget(volume, RunId(1), 1000);
+        assert_eq!((cache.bytes(), cache.get(volume, RunId(1), 0)), (0, None));
+        cache.warm(volume, RunId(3), vec![Bytes::from_static(b"x"); 9]);
+        assert_eq!(cache.bytes(), 0, "more than half of the cache");
+        cache.warm(volume, RunId(3), vec![Bytes::from_static(b"x"); 8]);
+        assert_eq!((cache.bytes(), cache.slots.len()), (8 * CLUSTER_SIZE, 16));
     }
 }

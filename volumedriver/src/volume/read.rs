@@ -346,7 +346,9 @@ impl Volume {
         if waiters.is_empty() {
             cx.out.push(Output::ReadPage { run: missing.run, page: missing.page });
         }
-        waiters.push(waiter);
+        if !waiters.contains(&waiter) {
+            waiters.push(waiter);
+        }
     }
 
     /// A page arrived: who waited looks again, from where it stood.

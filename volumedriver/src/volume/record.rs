@@ -347,7 +347,8 @@ mod tests {
             put_u32(&mut block, CRC_AT, crc);
             parse_header(&block)
         };
-        // Version, stream, completed-through at the sequence itself, more data than entries, too many entries, a count of 0.
+        // Version, stream, completed-through at the sequence itself, more data than entries, too many entries,
+        // a count of 0.
         for (at, value) in
             [(12, 2), (14, 9), (64, 41), (90, 3), (93, 0xff), (ENTRIES_AT + 8, 0), (ENTRIES_AT + 7, 5)]
         {

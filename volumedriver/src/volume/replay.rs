@@ -139,8 +139,8 @@ impl Volume {
         self.log.bytes += u64::from(record.blocks()) * super::address::CLUSTER_SIZE as u64;
     }
 
-    /// Ends replay. If it took any record or cut, the manifest of [`Volume::manifest`] must be durable before the volume
-    /// serves: it holds the cut, and the incarnation that comes after it.
+    /// Ends replay. If it took any record or cut, the manifest of [`Volume::manifest`] must be durable before the
+    /// volume serves: it holds the cut, and the incarnation that comes after it.
     pub fn replayed(&mut self, recovered: Recovered) {
         let changed = recovered.last >= self.log.next_sequence || recovered.cut;
         self.log.next_sequence = recovered.last.next();

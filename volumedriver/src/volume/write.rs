@@ -439,8 +439,10 @@ impl Volume {
     pub(super) fn hand_out_record(&mut self, cx: &mut Context<'_>) {
         // FUA on the record alone is enough only if all before it is durable.
         let alone = self.log.in_flight.is_empty() && self.log.durable_through == self.log.completed_through;
-        let wanted = self.log.owners.iter().any(|owner| owner.promise == Promise::Durable);
-        let promise = if alone && wanted { Promise::Durable } else { Promise::Written };
+        let asked = self.log.owners.iter().any(|owner| owner.promise == Promise::Durable);
+        let durable = alone && (asked || self.durability.expects_flush());
+        let promise = if durable { Promise::Durable } else { Promise::Written };
+        self.durability.note_record();
         if let Some(output) = self.log.hand_out(&self.author, promise) {
             self.counters.records += 1;
             if let Some(open) = self.log.open {

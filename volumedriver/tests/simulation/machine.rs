@@ -118,7 +118,7 @@ impl Machine {
         let mut out = Vec::new();
         let mut cx = Context { pages: &mut self.pages, out: &mut out };
         self.volume.handle(event, &mut cx);
-        if self.world.random() % 3 != 0 {
+        if !self.world.random().is_multiple_of(3) {
             self.volume.finish_turn(&mut cx);
         }
         self.take(out);
@@ -226,7 +226,7 @@ impl Machine {
             }
             self.end_turn();
         }
-        if self.volume.wants_ticks() && self.world.random() % 8 == 0 {
+        if self.volume.wants_ticks() && self.world.random().is_multiple_of(8) {
             self.tick();
         }
         true

@@ -85,11 +85,6 @@ impl Model {
         let newest = self.sectors[sector].last().map_or(0, |version| version.operation);
         self.sectors[sector] = vec![Version { operation: newest, content, safety: Safety::Durable }];
     }
-
-    /// Number of sectors.
-    pub fn len(&self) -> usize {
-        self.sectors.len()
-    }
 }
 
 /// The bytes of a sector with `content`.
