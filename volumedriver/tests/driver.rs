@@ -220,6 +220,28 @@ fn a_damaged_volume_is_listed_and_stops_no_other() {
 }
 
 #[test]
+fn files_of_interrupted_jobs_are_removed_at_start() {
+    let directory = Directory::new();
+    let rig = Rig::start(&directory.0, small());
+    let info = rig.driver().create_volume(name("vm"), MIB).unwrap();
+    rig.connect("vm").write(FUA, 0, &[7; 4096]);
+    rig.stop();
+    let files = directory.0.join("volumes").join(&info.uuid);
+    for file in ["run-00000000000000ff", "manifest.new", "run-ff", "notes"] {
+        std::fs::write(files.join(file), b"left").unwrap();
+    }
+
+    let rig = Rig::start(&directory.0, small());
+    let left = |file: &str| files.join(file).exists();
+    assert!(!left("run-00000000000000ff"), "a run that no manifest names");
+    // The running driver may be writing one of its own.
+    let stale = std::fs::read(files.join("manifest.new")).is_ok_and(|bytes| bytes == b"left");
+    assert!(!stale, "a manifest without its name");
+    assert!(left("run-ff") && left("notes") && left("manifest"), "what is not the driver's stays");
+    assert_eq!(rig.connect("vm").read(0, 4096), [7; 4096]);
+}
+
+#[test]
 fn a_full_log_is_an_error_and_trimming_helps() {
     let directory = Directory::new();
     let rig = Rig::start(&directory.0, small());

@@ -178,14 +178,50 @@ fn a_start_waits_for_the_predecessors_locks() {
 }
 
 #[test]
-fn another_segment_size_is_refused() {
+fn a_segment_of_a_wrong_length_is_never_granted() {
     let (_world, disk) = world(None);
     let running = Running::start(&disk, options(), &[]);
-    running.drain_log();
+    running.until("all are ready", |levels| levels.census().free >= 4);
     drop(running);
-    let other = PoolOptions { segment_size: 2 * MIB, ..options() };
-    let error = OpenPool::open(disk, other).err().expect("refused");
-    assert!(matches!(error, PoolError::SegmentSize { found: MIB, expected, .. } if expected == 2 * MIB));
+    let cut = |number: u32| {
+        let path = options().segment_path(SegmentId(number));
+        disk.open(&path, OpenMode::Direct).unwrap().set_len(MIB / 2).unwrap();
+        path
+    };
+    let (owned, free) = (cut(0), cut(1));
+    let length = |path: &Path| disk.open(path, OpenMode::Direct).and_then(|file| file.len());
+
+    let open = OpenPool::open(disk.clone(), options()).unwrap();
+    assert_eq!((open.cut_short(SegmentId(0)), open.cut_short(SegmentId(2))), (Some(MIB / 2), None));
+    assert!(open.files().get(SegmentId(0)).is_some(), "its owner may read what is left");
+    drop(open);
+    let running = Running::start(&disk, options(), &[0]);
+    let granted = running.drain_log();
+    assert!(!granted.contains(&SegmentId(0)), "{granted:?}");
+    for &id in &granted {
+        assert_eq!(length(&options().segment_path(id)).unwrap(), MIB, "{id}");
+    }
+    assert_eq!(length(&owned).unwrap(), MIB / 2, "somebody's");
+    assert!(length(&free).is_ok_and(|length| length == MIB), "made again");
+    running.tell(Keep::Release(vec![SegmentId(0)]));
+    let next = running.want(Stream::Log, 1);
+    assert!(next.iter().all(|(_, file)| file.len().unwrap() == MIB));
+    running.until("it is made again", |levels| levels.census().used + levels.census().free == 8);
+    assert_eq!(length(&owned).unwrap(), MIB);
+}
+
+#[test]
+fn letters_do_not_put_off_the_look_at_the_disk() {
+    let capacity = 7 * MIB + MIB / 2;
+    let (world, disk) = world(Some(capacity));
+    let running = Running::start(&disk, PoolOptions { size: None, trigger_gap: 0, ..options() }, &[]);
+    running.drain_log();
+    world.set_capacity(Some(capacity + 2 * MIB));
+    // Asks again at once, like a busy client.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while running.want(Stream::Log, 1).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "freed room is not noticed");
+    }
 }
 
 #[test]

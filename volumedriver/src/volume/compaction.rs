@@ -35,6 +35,8 @@ pub(super) struct Move {
     from: Location,
     to: Location,
     crc: u32,
+    /// [`super::map::Map::flushes`] when it was judged.
+    flushes: u64,
 }
 
 /// A cluster of the victim that may still be in use.
@@ -305,7 +307,8 @@ impl Volume {
             let Some(builder) = self.relocation.builder.as_mut() else { return };
             let sco = builder.sco();
             let to = Location::new(sco, builder.push_data(address, &candidate.data, crc));
-            self.relocation.owners.push(Move { address, from: location, to, crc });
+            let flushes = self.map.flushes();
+            self.relocation.owners.push(Move { address, from: location, to, crc, flushes });
             self.compaction.credit -= CLUSTER_SIZE as i64;
         }
     }
@@ -422,6 +425,14 @@ impl Volume {
                 sco.generation = self.checkpoint.generation();
             }
             while let Some(&moved) = applying.moves.front() {
+                if moved.flushes == self.map.flushes() {
+                    // The runs say what they said when it was judged; only a memtable can know better.
+                    if self.map.is_settled(moved.address) {
+                        self.map.active.insert_data(moved.address, moved.to, moved.crc);
+                    }
+                    applying.moves.pop_front();
+                    continue;
+                }
                 places.clear();
                 match self.map.find(moved.address, moved.address.plus(1), cx.pages, &mut places) {
                     Err(missing) => return self.wait_for_page(missing, cx),

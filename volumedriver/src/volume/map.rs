@@ -36,17 +36,31 @@ pub struct Map {
     /// Changes that become a run now.
     pub frozen: Option<Memtable>,
     levels: Vec<Vec<RunInfo>>,
+    /// Counts the memtables that became runs: what was found in a run is newest still if this stands where it stood
+    /// and no memtable knows better.
+    flushes: u64,
 }
 
 impl Map {
     /// A map over the runs that a manifest names.
     pub fn new(volume: VolumeId, levels: Vec<Vec<RunInfo>>) -> Self {
-        Self { volume, active: Memtable::default(), frozen: None, levels }
+        Self { volume, active: Memtable::default(), frozen: None, levels, flushes: 0 }
     }
 
     /// The levels; level 0 newest first, the others by address.
     pub fn levels(&self) -> &[Vec<RunInfo>] {
         &self.levels
+    }
+
+    /// See the field.
+    pub fn flushes(&self) -> u64 {
+        self.flushes
+    }
+
+    /// True if neither memtable says anything about `address`.
+    pub fn is_settled(&self, address: ClusterAddress) -> bool {
+        let silent = |table: &Memtable| matches!(table.find(address), Found::Nothing { .. });
+        silent(&self.active) && self.frozen.as_ref().is_none_or(silent)
     }
 
     /// Memory of the memtables in bytes, estimated.
@@ -118,6 +132,7 @@ impl Map {
             self.levels.push(Vec::new());
         }
         self.levels[0].insert(0, run);
+        self.flushes += 1;
     }
 
     /// Replaces the runs `inputs` by `outputs` on level `target`; `false` if an input is not there any more.

@@ -50,7 +50,7 @@ impl Default for Settings {
         Self {
             segment_blocks: (32 << 20) / CLUSTER_SIZE as u32,
             record_blocks: 64,
-            record_blocks_in_company: 16,
+            record_blocks_in_company: 8,
             records_in_flight: 4,
             replay_bytes: 64 << 20,
             run_bytes: 4 << 20,
