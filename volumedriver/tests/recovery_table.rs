@@ -4,7 +4,7 @@ mod simulation;
 use simulation::machine::{Machine, install, paths, segment_path};
 use simulation::model::{SECTOR, sector_of};
 use uring::sim::{Corruption, SimOptions, SimWorld};
-use uring::{Disk, OpenMode};
+use uring::OpenMode;
 use volumedriver::job;
 use volumedriver::recovery::OpenError;
 use volumedriver::volume::Settings;
