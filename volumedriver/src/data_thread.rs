@@ -3,14 +3,14 @@
 //!
 //! # The way of a request
 //!
-//! One turn of [`DataThread::turn`]:
+//! One turn of `DataThread::turn`:
 //!
-//! 1. [`Io::wait`](uring::Io::wait) submits what the last turn queued, and sleeps until something completes.
+//! 1. [`uring::Io::wait`] submits what the last turn queued, and sleeps until something completes.
 //! 2. A receive completed: `receive.rs` decodes every request in it and gives each to its volume
-//!    ([`Volume::handle`]). A write's bytes go from the receive buffer into the volume's open record, the only copy.
+//!    (`Volume::handle`). A write's bytes go from the receive buffer into the volume's open record, the only copy.
 //! 3. A disk operation completed, or a letter ([`letters`]) from the pool or a background job came: their volume is
 //!    told in the same way.
-//! 4. Every volume that was told something closes its record ([`Volume::finish_turn`]), and `outputs.rs` does what
+//! 4. Every volume that was told something closes its record (`Volume::finish_turn`), and `outputs.rs` does what
 //!    the volumes want: it queues ring operations, asks the pool, orders background jobs, and hands answers to
 //!    `answer.rs`, which puts them into the reply queue of their connection.
 //! 5. Each connection with replies gets one send for all of them.

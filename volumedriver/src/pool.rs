@@ -8,7 +8,7 @@
 //! * [`open`] opens and locks what is there, before anything is read.
 //! * [`ledger`] knows which segment is free, and who waits for one. No I/O.
 //! * [`keeper`] is the thread that owns the ledger: volumes ask it with messages and are answered with messages.
-//! * [`maker`] is the thread that writes zeros.
+//! * `maker` is the thread that writes zeros.
 //! * [`reserve`] is room on the file system that only manifests and runs may use.
 
 pub mod keeper;

@@ -3,8 +3,8 @@ mod simulation;
 
 use simulation::machine::{Machine, install, paths, segment_path};
 use simulation::model::{SECTOR, sector_of};
-use uring::sim::{Corruption, SimOptions, SimWorld};
 use uring::OpenMode;
+use uring::sim::{Corruption, SimOptions, SimWorld};
 use volumedriver::job;
 use volumedriver::recovery::OpenError;
 use volumedriver::volume::Settings;
@@ -54,7 +54,7 @@ fn read(machine: &mut Machine, cluster: u64) -> Result<u64, RequestError> {
 fn scenario(flushed: u64) -> Scenario {
     let world = SimWorld::new(1, SimOptions::default());
     let settings = Settings { segment_blocks: 64, ..Settings::default() };
-    install(&world, &settings, 8, 1 << 20);
+    install(&world, &settings, 32, 1 << 20);
     let mut machine = Machine::boot(&world, &settings, FIRST_BOOT).expect("a new volume");
     for cluster in 0..10 {
         write(&mut machine, cluster);
