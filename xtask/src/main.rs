@@ -60,6 +60,12 @@ enum Command {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Build the release binaries and measure ovs against its peers; `cargo xtask bench -- --help` lists the options
+    Bench {
+        /// Handed to the harness
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Try `cargo xtask test` in a Debian that has nothing but its base system, a C compiler and Rust
     BareDebian {
         /// Leave the tree in target/bare-debian
@@ -90,6 +96,11 @@ fn perform(command: Command, root: PathBuf) -> Outcome {
         Command::Tidy => tidy::report(&root),
         Command::Docs { write } => docs::generated(&root, write),
         Command::Soak { minutes, only } => soak::soak(&root, minutes, only.as_deref()),
+        Command::Bench { arguments } => {
+            run::shown(&mut run::cargo(&root, ["build", "--release", "--package", "ovs"]))?;
+            let harness = ["run", "--release", "--package", "benches", "--"];
+            run::shown(run::cargo(&root, harness).args(arguments))
+        }
         Command::BareDebian { keep, packages_only } => bare_debian::trial(&root, keep, packages_only),
     }
 }
