@@ -11,6 +11,7 @@ use uring::{Disk, File, OpenMode};
 
 use crate::volume::address::{CLUSTER_SIZE, RunId, ScoNumber, VolumeId};
 use crate::volume::event::{Failure, MergeInput, RunsBuilt};
+use crate::volume::filter::Filter;
 use crate::volume::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use crate::volume::merge::{Input, Merge};
 use crate::volume::run::{MapEntry, MapValue, RunBuilder, RunInfo, check_page, page_entries};
@@ -95,7 +96,8 @@ pub fn build_run(
             *references.entry(location.sco()).or_insert(0) += 1;
         }
     }
-    output.finish(references)
+    let built = output.finish(references)?;
+    Ok(RunsBuilt { filter: Filter::of(entries), ..built })
 }
 
 /// Merges runs into new ones of at most `run_bytes_max` each.
@@ -180,7 +182,8 @@ impl<'a> Output<'a> {
             self.write(last)?;
         }
         self.disk.sync_dir(&self.paths.directory).map_err(|error| failure(&error))?;
-        Ok(RunsBuilt { runs: self.runs, pages: self.pages, references: references.into_iter().collect() })
+        let references = references.into_iter().collect();
+        Ok(RunsBuilt { runs: self.runs, pages: self.pages, filter: None, references })
     }
 }
 

@@ -81,10 +81,15 @@ parameters! {
         log_records_in_flight: u32 = 4, Restart, unit "records", range 1..=64;
         /// Largest log record, its header of 4096 bytes included; a multiple of 4096.
         record_size: ByteSize = ByteSize::kib(256), Restart, range 8 << 10..=512 << 10;
+        /// Data that a log record gathers while another one is on its way to the disk; a multiple of 4096.
+        record_gather_size: ByteSize = ByteSize::kib(64), Restart, range 4 << 10..=512 << 10;
         /// Largest run; a multiple of 4096.
         run_size: ByteSize = ByteSize::mib(4), Restart, range 64 << 10..=256 << 20;
         /// Relocated records of one volume that compaction may have on their way to the disk.
         compaction_records_in_flight: u32 = 4, Restart, unit "records", range 1..=64;
+        /// Bytes that compaction reads at a time, up to four times as many while segments are short; a multiple of
+        /// 4096. The log's records wait behind each read.
+        compaction_read_size: ByteSize = ByteSize::kib(128), Restart, range 4 << 10..=4 << 20;
         /// Memory of one data thread for reads that are being answered; more reads wait.
         read_bytes_in_flight: ByteSize = ByteSize::mib(64), Restart, range 1 << 20..=16 << 30;
         /// Memory of one data thread for writes that are not yet acknowledged; more writes wait.
@@ -169,6 +174,8 @@ fn check(parameters: &Parameters) -> Vec<Problem> {
         ("scocache", "segment_size", scocache.segment_size),
         ("volume_manager", "record_size", volume_manager.record_size),
         ("volume_manager", "run_size", volume_manager.run_size),
+        ("volume_manager", "record_gather_size", volume_manager.record_gather_size),
+        ("volume_manager", "compaction_read_size", volume_manager.compaction_read_size),
     ] {
         if !value.bytes().is_multiple_of(4096) {
             refuse(section, key, value, "must be a multiple of 4096".to_owned());

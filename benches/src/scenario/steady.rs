@@ -86,7 +86,9 @@ fn measure(workspace: &Workspace, course: &Course) -> Result<Steady> {
     let window = Duration::from_secs(course.window_s.max(1));
     let target = instance.target()?.clone();
     let (disk, directory) = (&workspace.disk, &workspace.directory);
-    let job = Job::random_writes(&target, size, DEPTH, End::Time(window), 11);
+    // Until half of the spare space is used: nothing has to be moved yet.
+    let end = local_limit.map_or(End::Time(window), |limit| End::Bytes(limit.saturating_sub(size) / 2));
+    let job = Job::random_writes(&target, size, DEPTH, end, 11);
     let fresh = whole_run(&observe(&mut instance, &job, disk, directory)?.0.write, 0.0);
     eprintln!(
         "fresh: {} IOPS, p99 {} us; now {} passes at depth {DEPTH}",

@@ -44,6 +44,8 @@ pub(super) fn settings_of(parameters: &Parameters) -> Settings {
         records_in_flight: manager.log_records_in_flight as usize,
         replay_bytes: manager.log_replay_limit.bytes(),
         run_bytes: manager.run_size.bytes(),
+        record_blocks_in_company: blocks(manager.record_gather_size.bytes()) as u16,
+        compaction_read_blocks: blocks(manager.compaction_read_size.bytes()) as u32,
         compaction_records_in_flight: manager.compaction_records_in_flight as usize,
         ..Settings::default()
     }

@@ -532,9 +532,10 @@ impl Volume {
         let Some(freezing) = self.checkpoint.freezing.take() else { return };
         self.counters.run_bytes += built.runs.iter().map(super::run::RunInfo::bytes).sum::<u64>();
         built.references.iter().for_each(|&(sco, change)| self.scos.refer(sco, change));
-        for (run, pages) in built.runs.into_iter().zip(built.pages) {
+        // One freeze makes one run.
+        for (run, pages) in built.runs.into_iter().zip(built.pages).take(1) {
             cx.pages.warm(self.id, run.id, pages);
-            self.map.push_run(run);
+            self.map.push_run(run, built.filter.clone());
         }
         self.map.frozen = None;
         for (number, blocks) in freezing.relocated {

@@ -9,16 +9,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::address::{CLUSTER_SIZE, ClusterAddress, Location, ScoNumber, SegmentId, Sequence};
+use super::address::{CLUSTER_SIZE, ClusterAddress, Location, ScoNumber, Sequence};
 use super::event::{Failure, Output, Promise, ReadId, Report, Stream};
 use super::map::{Extent, Missing};
 use super::read::PageWaiter;
-use super::record::{Entry, parse_header};
+use super::victim::Victim;
 use super::{Context, Volume};
 
-/// Blocks read at a time; no record is larger.
-const CHUNK_BLOCKS: u32 = 256;
-const _: () = assert!(super::record::RECORD_BLOCKS_MAX <= CHUNK_BLOCKS as usize);
 /// Candidates that wait for judgement at most when the next chunk is read.
 const CANDIDATES_MAX: usize = 256;
 /// Candidates whose pages are read ahead of their judgement.
@@ -39,26 +36,6 @@ pub(super) struct Move {
     flushes: u64,
 }
 
-/// A cluster of the victim that may still be in use.
-#[derive(Debug)]
-struct Candidate {
-    address: ClusterAddress,
-    location: Location,
-    crc: u32,
-    data: Bytes,
-}
-
-/// The SCO being evacuated.
-#[derive(Debug)]
-struct Victim {
-    number: ScoNumber,
-    segment: SegmentId,
-    blocks: u32,
-    next_block: u32,
-    reading: Option<ReadId>,
-    candidates: VecDeque<Candidate>,
-}
-
 /// A relocation record that was written, on its way into the map.
 #[derive(Debug)]
 struct Applying {
@@ -77,6 +54,8 @@ pub(super) struct Compaction {
     /// A page that judging or applying waits for.
     waits_for: Option<Missing>,
     credit: i64,
+    /// Share of the victim in use when it was chosen, in 1/1024.
+    share: u32,
     /// Credit that a logged byte earns, in 1/16.
     rate: i64,
     asked: bool,
@@ -120,6 +99,11 @@ impl Volume {
         self.space.free < self.space.backoff
     }
 
+    /// Segments that compaction should bring, those on their way not counted.
+    fn missing(&self) -> u32 {
+        self.space.backoff.saturating_sub(self.space.free).saturating_sub(self.scos.evacuated() as u32)
+    }
+
     /// Writes wait for a segment that the pool does not have.
     pub(super) fn is_starving(&self) -> bool {
         self.writes.waits_for_space() && self.log.needs_sco()
@@ -142,7 +126,8 @@ impl Volume {
     /// A freeze would set segments free that are needed.
     pub(super) fn compaction_waits_for_freeze(&self) -> bool {
         let evacuated = self.scos.evacuated();
-        let enough = (self.space.backoff / 4).max(2) as usize;
+        // A freeze for each would cost many small runs; one that comes too late leaves the log without a segment.
+        let enough = (self.space.backoff * 2 / 3).max(2).min(self.space.free + 1) as usize;
         self.is_out_of_victims()
             || (evacuated > 0 && (self.is_starving() || (self.is_pressed() && self.compaction.quiet)))
             || (self.is_pressed() && evacuated >= enough)
@@ -184,93 +169,59 @@ impl Volume {
     }
 
     fn choose_victim(&mut self) -> bool {
-        if !self.is_pressed() || self.compaction.pool_empty || self.checkpoint.is_resting() {
+        if self.missing() == 0 || self.compaction.pool_empty || self.checkpoint.is_resting() {
             return false;
         }
         let Some((number, share)) = self.next_victim() else { return false };
         let Some(sco) = self.scos.get_mut(number) else { return false };
         sco.pins += 1;
-        self.compaction.victim = Some(Victim {
-            number,
-            segment: sco.segment,
-            blocks: sco.blocks,
-            next_block: 0,
-            reading: None,
-            candidates: VecDeque::new(),
-        });
-        // To gain a segment, share / (1 - share) segments must be written; the fewer are free, the faster.
-        let goal = i64::from(self.space.backoff.max(1));
-        let short = i64::from(self.space.backoff - self.space.free);
-        let share = i64::from(share.min(960));
-        self.compaction.rate = (16 * share * (goal + 2 * short) / ((1024 - share) * goal)).clamp(4, 256);
+        self.compaction.victim = Some(Victim::new(number, sco.segment, sco.blocks));
+        self.compaction.share = share;
         true
     }
 
+    /// Sets what a logged byte earns. To gain a segment, `share / (1 - share)` segments must be moved, and an eighth of
+    /// what is read is paid for; beyond that the more the fewer segments are free, so that it goes on evenly.
+    fn set_pace(&mut self) {
+        let goal = i64::from(self.space.backoff.max(1));
+        let urgency = 2 * goal + 8 * i64::from(self.missing());
+        let share = i64::from(self.compaction.share.min(960));
+        let rate = 16 * (share + 128) * urgency / ((1024 - share) * 4 * goal);
+        self.compaction.rate = rate.clamp(4, 256);
+    }
+
     fn read_chunk(&mut self, cx: &mut Context<'_>) {
+        self.set_pace();
         let urgent = self.space.free < self.space.trigger / 2 || self.is_starving();
-        let Some(victim) = &mut self.compaction.victim else { return };
-        let done = victim.next_block >= victim.blocks;
-        if done || victim.reading.is_some() || victim.candidates.len() > CANDIDATES_MAX {
+        if self.compaction.credit <= 0 && !urgent {
             return;
         }
-        if self.compaction.credit <= 0 && !urgent {
+        // Large reads bring more, and hold the clients' records up for longer.
+        let chunks = match self.missing() {
+            _ if urgent => 4,
+            missing if 2 * missing > self.space.backoff => 2,
+            _ => 1,
+        };
+        let Some(victim) = &mut self.compaction.victim else { return };
+        let (block, count) = victim.next_chunk(self.settings.compaction_read_blocks * chunks);
+        if count == 0 || victim.reading.is_some() || victim.candidates.len() > CANDIDATES_MAX {
             return;
         }
         let read = self.reads.take_read_id();
         victim.reading = Some(read);
-        let blocks = (victim.blocks - victim.next_block).min(CHUNK_BLOCKS);
-        let length = blocks * CLUSTER_SIZE as u32;
-        let offset = u64::from(victim.next_block) * CLUSTER_SIZE as u64;
+        let (offset, length) = (u64::from(block) * CLUSTER_SIZE as u64, count * CLUSTER_SIZE as u32);
         self.counters.compaction_read_bytes += u64::from(length);
         self.compaction.credit -= i64::from(length / 8);
         cx.out.push(Output::ReadData { read, segment: victim.segment, offset, length });
     }
 
-    /// A chunk of the victim arrived: its whole records become candidates.
+    /// A chunk of the victim arrived.
     pub(super) fn chunk_read(&mut self, result: Result<Bytes, Failure>, cx: &mut Context<'_>) {
         let id = self.id;
         let Some(victim) = &mut self.compaction.victim else { return };
         victim.reading = None;
-        let chunk = match result {
-            Ok(chunk) => chunk,
-            Err(failure) => return self.give_victim_up(failure.to_string(), cx),
-        };
-        let mut at = 0;
-        while at < chunk.len() {
-            let parsed = match parse_header(&chunk[at..at + CLUSTER_SIZE]) {
-                Ok(parsed)
-                    if parsed.header.volume == id
-                        && parsed.header.sco == victim.number
-                        && u32::from(parsed.header.block) == victim.next_block =>
-                {
-                    parsed
-                }
-                other => {
-                    let problem =
-                        other.err().map_or("foreign header".into(), |problem| format!("{problem:?}"));
-                    let reason = format!("block {}: {problem}", victim.next_block);
-                    return self.give_victim_up(reason, cx);
-                }
-            };
-            let length = usize::from(parsed.blocks()) * CLUSTER_SIZE;
-            if at + length > chunk.len() {
-                break;
-            }
-            let mut block = 0;
-            for entry in &parsed.entries {
-                if let Entry::Data { address, crc } = *entry {
-                    block += 1;
-                    let start = at + usize::from(block) * CLUSTER_SIZE;
-                    let location = Location::new(victim.number, parsed.header.block + block);
-                    let data = chunk.slice(start..start + CLUSTER_SIZE);
-                    victim.candidates.push_back(Candidate { address, location, crc, data });
-                }
-            }
-            victim.next_block += u32::from(parsed.blocks());
-            at += length;
-        }
-        if at == 0 {
-            let reason = format!("block {}: a record larger than the rest of the SCO", victim.next_block);
+        let taken = result.map_err(|failure| failure.to_string());
+        if let Err(reason) = taken.and_then(|chunk| victim.take_chunk(id, chunk)) {
             self.give_victim_up(reason, cx);
         }
     }
@@ -470,8 +421,7 @@ impl Volume {
     /// Ends the evacuation once everything that was in use has its new place in the map.
     fn finish_victim(&mut self, cx: &mut Context<'_>) {
         let Some(victim) = &self.compaction.victim else { return };
-        let read = victim.next_block >= victim.blocks && victim.reading.is_none();
-        if !read || !victim.candidates.is_empty() || self.relocation.has_failed() {
+        if !victim.is_done() || self.relocation.has_failed() {
             return;
         }
         if self.relocation.builder.as_ref().is_some_and(|builder| !builder.is_empty()) {
@@ -482,10 +432,7 @@ impl Volume {
         }
         if self.relocation.in_flight.is_empty() && self.compaction.applying.is_empty() {
             let (number, generation) = (victim.number, self.checkpoint.generation());
-            if let Some(sco) = self.scos.get_mut(number) {
-                sco.evacuated = true;
-                sco.generation = generation;
-            }
+            self.scos.set_evacuated(number, generation);
             self.drop_victim();
             // The next victim starts with this turn's outputs: a call costs a look at the table.
             self.choose_victim();

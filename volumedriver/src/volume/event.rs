@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::address::{Location, ManifestVersion, RunId, ScoNumber, SegmentId, Sequence};
+use super::filter::Filter;
 use super::run::{MapEntry, RunInfo};
 
 /// Names a client's request (or a piece of one) in the shell's tables.
@@ -125,6 +126,8 @@ pub struct RunsBuilt {
     pub runs: Vec<RunInfo>,
     /// All pages of each of them, for the cache; empty where they are too many to be held.
     pub pages: Vec<Vec<Bytes>>,
+    /// Of a run that goes to level 0: which addresses it may know.
+    pub filter: Option<Filter>,
     /// Change of the number of references to each SCO, new runs minus inputs.
     pub references: Vec<(ScoNumber, i64)>,
 }

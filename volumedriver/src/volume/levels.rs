@@ -40,10 +40,10 @@ pub fn plan(
 ) -> Option<MergePlan> {
     let newest = levels.first()?;
     let due = match eagerness {
-        Eagerness::Relaxed => settings.level0_runs,
-        Eagerness::Pressed => 1,
+        Eagerness::Relaxed => is_worth_it(newest, levels.get(1), settings),
+        Eagerness::Pressed => !newest.is_empty(),
     };
-    if newest.len() >= due {
+    if due {
         return Some(with_overlaps(newest.clone(), 1, levels));
     }
     let mut limit = settings.level_bytes;
@@ -57,6 +57,14 @@ pub fn plan(
         limit = limit.saturating_mul(settings.level_factor);
     }
     None
+}
+
+/// A merge writes again what it overlaps, so level 0 gathers until it is a good part of that. Not so many runs that
+/// writes slow down before the merge is through, though.
+fn is_worth_it(level0: &[RunInfo], level1: Option<&Vec<RunInfo>>, settings: &Settings) -> bool {
+    let bytes = |runs: &[RunInfo]| runs.iter().map(RunInfo::bytes).sum::<u64>();
+    let large = || bytes(level0) * settings.level0_part >= level1.map_or(0, |runs| bytes(runs));
+    level0.len() >= settings.level0_runs && (level0.len() + 1 >= settings.level0_runs_soft || large())
 }
 
 fn with_overlaps(mut inputs: Vec<RunInfo>, target: usize, levels: &[Vec<RunInfo>]) -> MergePlan {
@@ -119,6 +127,22 @@ mod tests {
             ids(plan(&levels, &settings, Eagerness::Pressed, &mut cursor)),
             Some((vec![9, 2], 1, false))
         );
+    }
+
+    #[test]
+    fn level_0_gathers_until_it_is_worth_a_merge() {
+        let settings =
+            Settings { level0_runs: 2, level0_part: 8, level0_runs_soft: 5, ..Settings::default() };
+        let due = |newest: &[u32], oldest: u32| {
+            let level =
+                |pages: &[u32]| pages.iter().zip(1..).map(|(&pages, id)| run(id, 0, 9, pages)).collect();
+            let levels = vec![level(newest), level(&[oldest])];
+            plan(&levels, &settings, Eagerness::Relaxed, &mut ClusterAddress(0)).is_some()
+        };
+        assert!(!due(&[99], 1), "too few");
+        assert!(!due(&[9, 9], 199), "of 20 pages, fences included, to 200");
+        assert!(due(&[14, 9], 199));
+        assert!(due(&[1; 4], 1000), "one run more would slow writes down");
     }
 
     #[test]

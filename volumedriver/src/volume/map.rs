@@ -5,6 +5,7 @@
 
 use super::address::{ClusterAddress, Location, RunId, VolumeId};
 use super::event::Emptiness;
+use super::filter::Filter;
 use super::memtable::{Found, Memtable};
 use super::page_cache::PageCache;
 use super::run::{RunInfo, find_data_page, find_in_page};
@@ -36,6 +37,8 @@ pub struct Map {
     /// Changes that become a run now.
     pub frozen: Option<Memtable>,
     levels: Vec<Vec<RunInfo>>,
+    /// Of runs of level 0 that were frozen in this process.
+    filters: Vec<(RunId, Filter)>,
     /// Counts the memtables that became runs: what was found in a run is newest still if this stands where it stood
     /// and no memtable knows better.
     flushes: u64,
@@ -44,7 +47,7 @@ pub struct Map {
 impl Map {
     /// A map over the runs that a manifest names.
     pub fn new(volume: VolumeId, levels: Vec<Vec<RunInfo>>) -> Self {
-        Self { volume, active: Memtable::default(), frozen: None, levels, flushes: 0 }
+        Self { volume, active: Memtable::default(), frozen: None, levels, filters: Vec::new(), flushes: 0 }
     }
 
     /// The levels; level 0 newest first, the others by address.
@@ -59,13 +62,14 @@ impl Map {
 
     /// True if neither memtable says anything about `address`.
     pub fn is_settled(&self, address: ClusterAddress) -> bool {
-        let silent = |table: &Memtable| matches!(table.find(address), Found::Nothing { .. });
+        let silent = |table: &Memtable| matches!(table.find(address, address.plus(1)), Found::Nothing { .. });
         silent(&self.active) && self.frozen.as_ref().is_none_or(silent)
     }
 
-    /// Memory of the memtables in bytes, estimated.
+    /// Memory of the memtables and filters in bytes, estimated.
     pub fn memtable_bytes(&self) -> usize {
-        self.active.bytes() + self.frozen.as_ref().map_or(0, Memtable::bytes)
+        let filters: usize = self.filters.iter().map(|(_, filter)| filter.bytes()).sum();
+        self.active.bytes() + self.frozen.as_ref().map_or(0, Memtable::bytes) + filters
     }
 
     /// Finds out about `address`, and about as many clusters behind it (before `end`) as comes for free. Data places
@@ -79,7 +83,7 @@ impl Map {
     ) -> Result<Extent, Missing> {
         let mut limit = end;
         for table in std::iter::once(&self.active).chain(&self.frozen) {
-            match table.find(address) {
+            match table.find(address, limit) {
                 Found::Nothing { next } => limit = limit.min(next),
                 Found::Empty { kind, end } => return Ok(Extent::Empty { kind, end: end.min(limit) }),
                 Found::Data { location, crc } => {
@@ -91,6 +95,10 @@ impl Map {
         for (level, runs) in self.levels.iter().enumerate() {
             let candidates = if level == 0 { &runs[..] } else { at_address(runs, address) };
             for run in candidates {
+                // A filter knows of single clusters, not where the next entry begins.
+                if level == 0 && limit == address.plus(1) && !self.may_hold(run, address) {
+                    continue;
+                }
                 match self.find_in_run(run, address, limit, pages, data)? {
                     Found::Nothing { next } => limit = limit.min(next),
                     Found::Empty { kind, end } => return Ok(Extent::Empty { kind, end: end.min(limit) }),
@@ -99,6 +107,11 @@ impl Map {
             }
         }
         Ok(Extent::Empty { kind: Emptiness::Hole, end: limit })
+    }
+
+    fn may_hold(&self, run: &RunInfo, address: ClusterAddress) -> bool {
+        let filter = self.filters.iter().find(|(id, _)| *id == run.id);
+        filter.is_none_or(|(_, filter)| filter.may_hold(address))
     }
 
     fn find_in_run(
@@ -126,11 +139,12 @@ impl Map {
         Ok(find_in_page(page, address, next, limit, data))
     }
 
-    /// Puts a run that was frozen out of the memtable on top of level 0.
-    pub fn push_run(&mut self, run: RunInfo) {
+    /// Puts a run that was frozen out of the memtable on top of level 0; `filter` is that of its entries.
+    pub fn push_run(&mut self, run: RunInfo, filter: Option<Filter>) {
         if self.levels.is_empty() {
             self.levels.push(Vec::new());
         }
+        self.filters.extend(filter.map(|filter| (run.id, filter)));
         self.levels[0].insert(0, run);
         self.flushes += 1;
     }
@@ -144,6 +158,7 @@ impl Map {
         for level in &mut self.levels {
             level.retain(|run| !inputs.contains(&run.id));
         }
+        self.filters.retain(|(id, _)| !inputs.contains(id));
         while self.levels.len() <= target {
             self.levels.push(Vec::new());
         }
@@ -228,8 +243,8 @@ mod tests {
     fn a_merge_is_taken_only_while_its_inputs_are_there() {
         let mut pages = PageCache::new(1 << 20);
         let mut map = Map::new(VOLUME, Vec::new());
-        map.push_run(run(1, 0..4, &mut pages));
-        map.push_run(run(2, 2..6, &mut pages));
+        map.push_run(run(1, 0..4, &mut pages), None);
+        map.push_run(run(2, 2..6, &mut pages), None);
         let merged = run(3, 0..6, &mut pages);
         assert!(map.replace(&[RunId(1), RunId(2)], 1, vec![merged.clone()]));
         assert!(!map.replace(&[RunId(1), RunId(2)], 1, vec![merged]));

@@ -47,13 +47,15 @@ impl Memtable {
     /// Sets one cluster.
     pub fn insert_data(&mut self, address: ClusterAddress, location: Location, crc: u32) {
         let stretch = Stretch { count: 1, value: MapValue::Data { location, crc } };
-        if let Some(old) = self.stretches.get_mut(&address)
-            && old.count == 1
-        {
-            *old = stretch;
-            return;
+        if let Some((&start, before)) = self.stretches.range_mut(..=address).next_back() {
+            if start == address && before.count == 1 {
+                *before = stretch;
+                return;
+            }
+            if start.plus(before.count) > address {
+                self.carve(address, 1);
+            }
         }
-        self.carve(address, 1);
         self.stretches.insert(address, stretch);
     }
 
@@ -85,8 +87,8 @@ impl Memtable {
         }
     }
 
-    /// What it knows about `address`.
-    pub fn find(&self, address: ClusterAddress) -> Found {
+    /// What it knows about `address`; a `next` of [`Found::Nothing`] at or behind `end` is not looked for.
+    pub fn find(&self, address: ClusterAddress, end: ClusterAddress) -> Found {
         if let Some((&start, stretch)) = self.stretches.range(..=address).next_back() {
             let end = start.plus(stretch.count);
             if end > address {
@@ -96,9 +98,9 @@ impl Memtable {
                 };
             }
         }
-        let next =
-            self.stretches.range(address..).next().map_or(ClusterAddress(u64::MAX), |(&start, _)| start);
-        Found::Nothing { next }
+        // An address that is not there has its successor behind it: nothing can begin inside a single cluster.
+        let behind = if end > address.plus(1) { self.stretches.range(address..).next() } else { None };
+        Found::Nothing { next: behind.map_or(ClusterAddress(u64::MAX), |(&start, _)| start) }
     }
 
     /// All of it in order of address.
@@ -162,7 +164,7 @@ mod tests {
                 }
             }
             for (at, expected) in model.iter().enumerate() {
-                let found = match table.find(ClusterAddress(at as u64)) {
+                let found = match table.find(ClusterAddress(at as u64), ClusterAddress(u64::MAX)) {
                     Found::Data { location, crc } => Some(MapValue::Data { location, crc }),
                     Found::Empty { kind, end } => {
                         prop_assert!(end.0 > at as u64);

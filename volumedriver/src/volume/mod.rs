@@ -19,6 +19,7 @@ mod compaction;
 mod cut;
 mod durability;
 pub mod event;
+pub mod filter;
 mod levels;
 mod log;
 pub mod manifest;
@@ -33,6 +34,7 @@ mod rmw;
 pub mod run;
 mod sco;
 mod settings;
+mod victim;
 mod write;
 
 use std::sync::Arc;

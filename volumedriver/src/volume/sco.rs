@@ -45,6 +45,8 @@ pub struct Sco {
 #[derive(Debug, Default)]
 pub struct ScoTable {
     scos: BTreeMap<ScoNumber, Sco>,
+    /// Those with [`Sco::evacuated`].
+    evacuated: usize,
 }
 
 impl ScoTable {
@@ -63,7 +65,7 @@ impl ScoTable {
             damaged: false,
             evacuated: false,
         };
-        Self { scos: entries.iter().map(|entry| (entry.number, sco(entry))).collect() }
+        Self { scos: entries.iter().map(|entry| (entry.number, sco(entry))).collect(), evacuated: 0 }
     }
 
     /// For a manifest.
@@ -123,7 +125,8 @@ impl ScoTable {
         };
         let numbers: Vec<_> = self.iter().filter(free).map(|(number, sco)| (number, sco.segment)).collect();
         for (number, _) in &numbers {
-            self.scos.remove(number);
+            let gone = self.scos.remove(number);
+            self.evacuated -= usize::from(gone.is_some_and(|sco| sco.evacuated));
         }
         numbers
     }
@@ -165,7 +168,15 @@ impl ScoTable {
 
     /// SCOs that were moved away and wait for their generation to settle.
     pub fn evacuated(&self) -> usize {
-        self.scos.values().filter(|sco| sco.evacuated).count()
+        self.evacuated
+    }
+
+    /// All of an SCO that counted has its new place in the memtable of `generation`.
+    pub fn set_evacuated(&mut self, number: ScoNumber, generation: Generation) {
+        if let Some(sco) = self.scos.get_mut(&number) {
+            self.evacuated += usize::from(!std::mem::replace(&mut sco.evacuated, true));
+            sco.generation = generation;
+        }
     }
 }
 
@@ -190,7 +201,8 @@ mod tests {
         assert_eq!(table.emptiest(Generation(2), None), Some((ScoNumber(2), 0)));
         table.get_mut(ScoNumber(2)).expect("there").unapplied = 1;
         assert_eq!(table.emptiest(Generation(2), None), Some((ScoNumber(4), 0)));
-        table.get_mut(ScoNumber(5)).expect("there").evacuated = true;
+        table.set_evacuated(ScoNumber(5), Generation(1));
+        assert_eq!(table.evacuated(), 1);
         assert_eq!(table.take_free(Generation(2), Some(ScoNumber(4))), [(ScoNumber(5), SegmentId(5))]);
     }
 }

@@ -17,8 +17,10 @@ pub struct Settings {
     pub replay_bytes: u64,
     /// Bytes of a run at most.
     pub run_bytes: u64,
-    /// Runs of level 0 at which they are merged …
+    /// Runs of level 0 at which they are merged if they are worth it …
     pub level0_runs: usize,
+    /// … which they are from this part of level 1's bytes on (8: an eighth): a merge writes all of level 1 again …
+    pub level0_part: u64,
     /// … at which writes go out one record at a time …
     pub level0_runs_soft: usize,
     /// … and at which they wait.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub cuts_in_a_row: u32,
     /// Failed background jobs in a row before the volume halts.
     pub job_failures_in_a_row: u32,
+    /// Blocks that compaction reads at a time while it keeps up; up to four times as many when it does not.
+    pub compaction_read_blocks: u32,
     /// Relocation records in flight.
     pub compaction_records_in_flight: usize,
     /// Bytes that compaction may move a tick without clients' writes to pace it.
@@ -50,11 +54,12 @@ impl Default for Settings {
         Self {
             segment_blocks: (32 << 20) / CLUSTER_SIZE as u32,
             record_blocks: 64,
-            record_blocks_in_company: 8,
+            record_blocks_in_company: 16,
             records_in_flight: 4,
             replay_bytes: 64 << 20,
             run_bytes: 4 << 20,
             level0_runs: 4,
+            level0_part: 8,
             level0_runs_soft: 8,
             level0_runs_hard: 12,
             level_bytes: 64 << 20,
@@ -64,6 +69,7 @@ impl Default for Settings {
             rmw_in_flight: 64,
             cuts_in_a_row: 3,
             job_failures_in_a_row: 10,
+            compaction_read_blocks: 32,
             compaction_records_in_flight: 4,
             compaction_idle_bytes: 4 << 20,
             status_lookups: 16_384,
