@@ -79,8 +79,9 @@ parameters! {
         log_replay_limit: ByteSize = ByteSize::mib(64), Restart, range 1 << 20..=64 << 30;
         /// Log records of one volume that may be on their way to the disk.
         log_records_in_flight: u32 = 4, Restart, unit "records", range 1..=64;
-        /// Largest log record, its header of 4096 bytes included; a multiple of 4096.
-        record_size: ByteSize = ByteSize::kib(256), Restart, range 8 << 10..=512 << 10;
+        /// Largest log record, its header of 4096 bytes included; a multiple of 4096. The default holds two writes of
+        /// 128 KiB.
+        record_size: ByteSize = ByteSize::kib(260), Restart, range 8 << 10..=512 << 10;
         /// Data that a log record gathers while another one is on its way to the disk; a multiple of 4096.
         record_gather_size: ByteSize = ByteSize::kib(64), Restart, range 4 << 10..=512 << 10;
         /// Largest run; a multiple of 4096.

@@ -53,7 +53,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             segment_blocks: (32 << 20) / CLUSTER_SIZE as u32,
-            record_blocks: 64,
+            record_blocks: 65,
             record_blocks_in_company: 16,
             records_in_flight: 4,
             replay_bytes: 64 << 20,
