@@ -158,7 +158,17 @@ impl Walk<'_> {
             sco,
             block,
         };
-        places.into_iter().map(|place| self.look(expected(place))).collect()
+        let mut candidates = Vec::new();
+        for place in places {
+            let candidate = self.look(expected(place))?;
+            let good = candidate.found == Found::Good;
+            candidates.push(candidate);
+            // The chain has one next record: having found it, a look elsewhere would only cost a read.
+            if good {
+                break;
+            }
+        }
+        Ok(candidates)
     }
 
     fn next_sco(&self, after: ScoNumber) -> Option<ScoNumber> {
