@@ -51,7 +51,7 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
-    /// Run the long versions of tests, and the fuzzers if cargo-fuzz is installed
+    /// Run the long versions of tests, and the fuzzers (cargo-fuzz is installed if it is missing)
     Soak {
         /// How long each fuzz target runs; tests read it as OVS_SOAK_MINUTES
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]

@@ -65,9 +65,11 @@ fn fuzz(root: &Path, minutes: u32, only: Option<&str>, failed: &mut Vec<String>)
         command.arg("+nightly").args(words).current_dir(folder).env_remove("RUSTUP_TOOLCHAIN");
         command
     };
+    if !run::succeeds(&mut nightly(&["--version"], root)) {
+        return Err("the fuzzers need a nightly toolchain: rustup toolchain install nightly".into());
+    }
     if !run::succeeds(&mut nightly(&["fuzz", "--version"], root)) {
-        println!("soak: cargo-fuzz is not installed, no fuzzer ran");
-        return Ok(0);
+        run::shown(&mut run::cargo(root, ["install", "--locked", "cargo-fuzz"]))?;
     }
     let mut ran = 0;
     for folder in &folders {
