@@ -25,7 +25,7 @@ pub(crate) fn put_u64(block: &mut [u8], offset: usize, value: u64) {
     block[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-/// CRC-32 of `block` as if the four bytes at `crc_offset` were zero: how every checksummed block is sealed.
+/// CRC-32 of `block` as if the four bytes at `crc_offset` were zero: how every block gets its checksum.
 pub(crate) fn crc_without(block: &[u8], crc_offset: usize) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&block[..crc_offset]);

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_header_that_breaks_a_rule_is_refused() {
+    fn a_whole_header_that_breaks_a_rule_is_refused() {
         let (bytes, _) = record();
         let broken = |at: usize, value: u8| {
             let mut block = bytes[..CLUSTER_SIZE].to_vec();
