@@ -23,9 +23,13 @@ struct Disk {
 
 impl Disk {
     fn new(clusters: u64, segments: u32) -> Self {
+        Self::with(&settings(), clusters, segments)
+    }
+
+    fn with(settings: &Settings, clusters: u64, segments: u32) -> Self {
         let world = SimWorld::new(3, SimOptions::default());
-        install(&world, &settings(), segments, clusters * CLUSTER);
-        let mut machine = Machine::boot(&world, &settings(), BOOT).expect("a new volume");
+        install(&world, settings, segments, clusters * CLUSTER);
+        let mut machine = Machine::boot(&world, settings, BOOT).expect("a new volume");
         machine.tick();
         Self { machine, content: vec![0; clusters as usize], next: 1 }
     }
@@ -44,16 +48,35 @@ impl Disk {
         }
     }
 
-    fn write(&mut self, cluster: u64) -> Result<(), RequestError> {
+    /// Gives a write to the volume; returns its version.
+    fn begin_write(&mut self, cluster: u64) -> u64 {
         let version = self.next;
         self.next += 1;
         let data = sector_of(version).repeat(CLUSTER_SIZE / SECTOR);
         let (request, offset) = (RequestId(version), cluster * CLUSTER);
         self.machine.tell(Event::Write { request, offset, data: &data, promise: Promise::Written });
         self.machine.end_turn();
+        version
+    }
+
+    fn write(&mut self, cluster: u64) -> Result<(), RequestError> {
+        let version = self.begin_write(cluster);
         self.wait()?;
         self.content[cluster as usize] = version;
         Ok(())
+    }
+
+    /// Lets everything happen that can; true if there is an answer.
+    fn settle(&mut self) -> bool {
+        for _ in 0..1_000 {
+            if !self.machine.replies.is_empty() {
+                return true;
+            }
+            if !self.machine.step() {
+                self.machine.tick();
+            }
+        }
+        false
     }
 
     fn trim(&mut self, first: u64, count: u64) {
@@ -94,6 +117,30 @@ fn random_overwrites_run_for_ever_in_one_and_a_half_times_the_space() {
     let written = counters.log_bytes + counters.relocated_bytes + counters.run_bytes;
     println!("{:.2} bytes written per byte of payload", written as f64 / payload as f64);
     assert!(counters.relocated_bytes > 0 && counters.scos_freed > 64);
+}
+
+#[test]
+fn writes_wait_while_the_memtable_is_full_and_the_one_before_is_no_run_yet() {
+    let settings = Settings { memtable_bytes_max: 100 * 64, ..settings() };
+    let mut disk = Disk::with(&settings, 1_024, 64);
+    disk.machine.hold_builds();
+    let mut accepted = 0;
+    let waiting = loop {
+        let version = disk.begin_write(accepted);
+        if !disk.settle() {
+            break version;
+        }
+        disk.wait().expect("there is room");
+        disk.content[accepted as usize] = version;
+        accepted += 1;
+        assert!(accepted < 500, "the memtable has no limit");
+    };
+    assert!(accepted > 100, "{accepted} writes before the first one waits");
+    assert!(disk.machine.volume.memtable_bytes() < 300 * 64);
+    disk.machine.release_builds();
+    disk.wait().expect("goes on once the run is there");
+    disk.content[accepted as usize] = waiting;
+    disk.verify();
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Settings {
     pub records_in_flight: usize,
     /// Bytes of log since the last run at which the memtable is frozen.
     pub replay_bytes: u64,
+    /// Memory of the active memtable at which writes wait for the frozen one to become a run.
+    pub memtable_bytes_max: usize,
     /// Bytes of a run at most.
     pub run_bytes: u64,
     /// Runs of level 0 at which they are merged if they are worth it …
@@ -57,6 +59,7 @@ impl Default for Settings {
             record_blocks_in_company: 16,
             records_in_flight: 4,
             replay_bytes: 64 << 20,
+            memtable_bytes_max: 512 << 20,
             run_bytes: 4 << 20,
             level0_runs: 4,
             level0_part: 8,

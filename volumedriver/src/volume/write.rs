@@ -277,8 +277,12 @@ impl Volume {
         ready
     }
 
-    /// Records of the log that may be in flight: fewer while merges fall behind, so that look-ups stay cheap.
+    /// Records of the log that may be in flight: fewer while merges fall behind, so that look-ups stay cheap; none
+    /// while the memtable is full and the one before it is not a run yet.
     fn records_in_flight(&self) -> usize {
+        if self.map.frozen.is_some() && self.map.active.bytes() >= self.settings.memtable_bytes_max {
+            return 0;
+        }
         match self.map.levels().first().map_or(0, Vec::len) {
             runs if runs >= self.settings.level0_runs_hard => 0,
             runs if runs >= self.settings.level0_runs_soft => 1,

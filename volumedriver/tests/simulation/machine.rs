@@ -39,6 +39,8 @@ pub struct Machine {
     runs: HashMap<RunId, Arc<dyn File>>,
     pending: HashMap<u64, Output>,
     jobs: Vec<Output>,
+    /// Runs to be built that have to wait, if they have to.
+    held_builds: Option<Vec<Output>>,
     next_token: u64,
 }
 
@@ -109,6 +111,7 @@ impl Machine {
             runs,
             pending: HashMap::new(),
             jobs: Vec::new(),
+            held_builds: None,
             next_token: 0,
         })
     }
@@ -122,6 +125,15 @@ impl Machine {
             self.volume.finish_turn(&mut cx);
         }
         self.take(out);
+    }
+
+    /// Runs are not built any more until [`Machine::release_builds`].
+    pub fn hold_builds(&mut self) {
+        self.held_builds.get_or_insert_default();
+    }
+
+    pub fn release_builds(&mut self) {
+        self.jobs.extend(self.held_builds.take().unwrap_or_default());
     }
 
     pub fn freeze(&mut self) {
@@ -163,10 +175,10 @@ impl Machine {
                         let _ = self.disk.remove_file(&self.paths.run(run));
                     }
                 }
-                Output::WriteManifest { .. }
-                | Output::BuildRun { .. }
-                | Output::MergeRuns { .. }
-                | Output::WantSegments { .. } => self.jobs.push(output),
+                Output::BuildRun { .. } => self.held_builds.as_mut().unwrap_or(&mut self.jobs).push(output),
+                Output::WriteManifest { .. } | Output::MergeRuns { .. } | Output::WantSegments { .. } => {
+                    self.jobs.push(output)
+                }
                 Output::WriteRecord { .. }
                 | Output::Sync { .. }
                 | Output::ReadData { .. }
