@@ -41,8 +41,6 @@ pub use crate::names::VolumeName;
 use recover::Layout;
 pub use start::IoFactory;
 
-/// How long a call waits for a data thread.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Sizes are multiples of this, bytes: the smallest sector a client knows.
 const SECTOR: u64 = 512;
 
@@ -208,6 +206,8 @@ pub struct Driver {
     boot_id: BootId,
     settings: Arc<Settings>,
     max_volume_size: u64,
+    /// How long a call waits for a data thread.
+    call_timeout: Duration,
     directory: Arc<Directory>,
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
     metrics: Arc<Metrics>,
@@ -401,9 +401,9 @@ impl Driver {
     }
 
     fn wait<T>(&self, answer: &Receiver<T>) -> Result<T, VolumeError> {
-        answer.recv_timeout(PATIENCE).map_err(|error| match error {
+        answer.recv_timeout(self.call_timeout).map_err(|error| match error {
             RecvTimeoutError::Timeout => {
-                VolumeError::Io(format!("the data thread did not answer within {PATIENCE:?}"))
+                VolumeError::Io(format!("the data thread did not answer within {:?}", self.call_timeout))
             }
             RecvTimeoutError::Disconnected => VolumeError::Shutdown,
         })

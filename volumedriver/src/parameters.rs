@@ -61,6 +61,10 @@ parameters! {
         backoff_gap: ByteSize = ByteSize(2_000_000_000), Restart, range 1..=1 << 50;
         /// Size of a segment, which is the largest size of an SCO; a multiple of 4096.
         segment_size: ByteSize = ByteSize::mib(32), Immutable, range 1 << 20..=128 << 20;
+        /// Free segments that are kept ready for the log when clients write little.
+        segments_ready_min: u32 = 4, Restart, unit "segments", range 1..=4096;
+        /// Free segments that are kept ready for the log when clients write fast.
+        segments_ready_max: u32 = 16, Restart, unit "segments", range 1..=4096;
         /// Space kept allocated for runs and manifests, so that compaction can finish on a full disk.
         reserve_size: ByteSize = ByteSize::mib(64), Restart, range 16 << 20..=1 << 40;
     }
@@ -103,6 +107,10 @@ parameters! {
         ring_entries: u32 = 256, Restart, unit "entries", range 8..=4096;
         /// Threads for file operations of a data thread where io_uring is not used.
         io_threads: u32 = 8, Restart, unit "threads", range 1..=64;
+        /// How long an admin call waits for the thread that serves a volume.
+        volume_call_timeout_ms: Milliseconds = Milliseconds(30_000), Restart, range 100..=600_000;
+        /// How long a shutdown waits for clients' requests, and again for the flushes of all volumes.
+        shutdown_timeout_ms: Milliseconds = Milliseconds(10_000), Restart, range 100..=600_000;
         /// How long a start waits for locks of a predecessor whose last writes are still landing.
         lock_wait_ms: Milliseconds = Milliseconds(10_000), Restart, range 0..=600_000;
     }
@@ -119,6 +127,10 @@ parameters! {
         nbd_handshake_timeout_ms: Milliseconds = Milliseconds(30_000), Restart, range 100..=600_000;
         /// Requests of one connection that may be unanswered; more are left in the socket.
         nbd_requests_in_flight: u32 = 1024, Restart, unit "requests", range 1..=65_536;
+        /// Replies of one connection that are being made or sent; its further requests are left in the socket.
+        nbd_reply_bytes_in_flight: ByteSize = ByteSize::mib(16), Restart, range 1 << 20..=1 << 30;
+        /// How long a client may leave its replies in the socket before its connection is closed.
+        nbd_send_timeout_ms: Milliseconds = Milliseconds(60_000), Restart, range 100..=600_000;
     }
 
     /// HTTP for metrics and health, and the admin socket.
@@ -196,6 +208,11 @@ fn check(parameters: &Parameters) -> Vec<Problem> {
             refuse("scocache", "scocache_mount_points[0].size", size, problem);
         }
     }
+    let (min, max) = (scocache.segments_ready_min, scocache.segments_ready_max);
+    if min > max {
+        let problem = format!("must be at most scocache.segments_ready_max, which is {max}");
+        problems.push(Problem::new("scocache", "segments_ready_min", min.write(), problem));
+    }
     problems
 }
 
@@ -269,6 +286,7 @@ mod tests {
             ),
             (json!({"volume_manager": {"record_size": 10_000}}), "record_size"),
             (json!({"volume_manager": {"run_size": 100_000}}), "run_size"),
+            (json!({"scocache": {"segments_ready_min": 17}}), "segments_ready_min"),
             (
                 json!({"scocache": {"scocache_mount_points": [{"path": "a", "size": "256MiB"}]}}),
                 "scocache_mount_points[0].size",

@@ -13,20 +13,10 @@ use crate::volume::address::CLUSTER_SIZE;
 
 /// Segments that only compaction gets: its open one, the next, and one to spare.
 const COMPACTION_RESERVE: u32 = 3;
-/// Free segments kept ready for the log …
-const READY_MIN: u32 = 4;
-/// … and how many while clients write fast.
-const READY_MAX: u32 = 16;
-/// Replies of one connection that are being made or sent, bytes.
-const REPLY_BYTES: usize = 16 << 20;
 /// Part of a data thread's unwritten data that one volume may have.
 const VOLUME_WRITE_SHARE: usize = 4;
-/// How long a client may leave its replies in the socket.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between two ticks of volumes that need them.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a shutdown waits for clients' requests, and again for the flushes of all volumes.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Data threads of this machine.
 pub(super) fn data_thread_count(parameters: &Parameters) -> usize {
@@ -44,6 +34,8 @@ pub(super) fn settings_of(parameters: &Parameters) -> Settings {
         records_in_flight: manager.log_records_in_flight as usize,
         replay_bytes: manager.log_replay_limit.bytes(),
         run_bytes: manager.run_size.bytes(),
+        // Twice its share: one part is on its way into a run while the other grows.
+        memtable_bytes_max: 2 * manager.memtable_limit.bytes() as usize / data_thread_count(parameters),
         record_blocks_in_company: blocks(manager.record_gather_size.bytes()) as u16,
         compaction_read_blocks: blocks(manager.compaction_read_size.bytes()) as u32,
         compaction_records_in_flight: manager.compaction_records_in_flight as usize,
@@ -66,8 +58,8 @@ pub(super) fn pool_options(parameters: &Parameters, layout: &Layout) -> PoolOpti
         size,
         reserve_size: reserve,
         compaction_reserve: COMPACTION_RESERVE,
-        ready_min: READY_MIN,
-        ready_max: READY_MAX,
+        ready_min: scocache.segments_ready_min,
+        ready_max: scocache.segments_ready_max,
         trigger_gap: scocache.trigger_gap.bytes(),
         backoff_gap: scocache.backoff_gap.bytes(),
         lock_wait: parameters.volume_manager.lock_wait_ms.duration(),
@@ -81,14 +73,14 @@ pub(super) fn thread_options(parameters: &Parameters, thread: u32, threads: usiz
     ThreadOptions {
         thread,
         requests_in_flight: parameters.nbd.nbd_requests_in_flight as usize,
-        reply_bytes: REPLY_BYTES,
+        reply_bytes: parameters.nbd.nbd_reply_bytes_in_flight.bytes() as usize,
         read_bytes: manager.read_bytes_in_flight.bytes() as usize,
         volume_write_bytes: (write_bytes / VOLUME_WRITE_SHARE).max(1 << 20),
         write_bytes,
         memtable_bytes: manager.memtable_limit.bytes() as usize / threads,
         page_cache_bytes: manager.metadata_cache_capacity as usize * CLUSTER_SIZE / threads,
-        send_timeout: SEND_TIMEOUT,
+        send_timeout: parameters.nbd.nbd_send_timeout_ms.duration(),
         tick: TICK,
-        shutdown_timeout: SHUTDOWN_TIMEOUT,
+        shutdown_timeout: manager.shutdown_timeout_ms.duration(),
     }
 }

@@ -88,6 +88,7 @@ impl Driver {
             boot_id: options.boot_id,
             settings,
             max_volume_size: options.parameters.volume_manager.max_volume_size.bytes(),
+            call_timeout: options.parameters.volume_manager.volume_call_timeout_ms.duration(),
             directory: Arc::new(Directory::new(threads)),
             mailboxes,
             metrics: metrics.clone(),
