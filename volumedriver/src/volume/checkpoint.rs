@@ -421,6 +421,7 @@ impl Volume {
             job: None,
         });
         self.map.frozen = Some(std::mem::take(&mut self.map.active));
+        self.scos.froze();
         self.checkpoint.generation = Generation(self.checkpoint.generation.0 + 1);
         self.durability.background = Some((self.log.last_sequence(), self.compaction.applied_through()));
     }

@@ -125,7 +125,7 @@ impl Volume {
 
     /// A freeze would set segments free that are needed.
     pub(super) fn compaction_waits_for_freeze(&self) -> bool {
-        let evacuated = self.scos.evacuated();
+        let evacuated = self.scos.unfrozen();
         // A freeze for each would cost many small runs; one that comes too late leaves the log without a segment.
         let enough = (self.space.backoff * 2 / 3).max(2).min(self.space.free + 1) as usize;
         self.is_out_of_victims()

@@ -47,6 +47,8 @@ pub struct ScoTable {
     scos: BTreeMap<ScoNumber, Sco>,
     /// Those with [`Sco::evacuated`].
     evacuated: usize,
+    /// Of these, those whose moves are in the active memtable.
+    unfrozen: usize,
 }
 
 impl ScoTable {
@@ -65,7 +67,8 @@ impl ScoTable {
             damaged: false,
             evacuated: false,
         };
-        Self { scos: entries.iter().map(|entry| (entry.number, sco(entry))).collect(), evacuated: 0 }
+        let scos = entries.iter().map(|entry| (entry.number, sco(entry))).collect();
+        Self { scos, evacuated: 0, unfrozen: 0 }
     }
 
     /// For a manifest.
@@ -171,12 +174,23 @@ impl ScoTable {
         self.evacuated
     }
 
-    /// All of an SCO that counted has its new place in the memtable of `generation`.
+    /// Of these, those that the next freeze would set free.
+    pub fn unfrozen(&self) -> usize {
+        self.unfrozen
+    }
+
+    /// All of an SCO that counted has its new place in the active memtable, that of `generation`.
     pub fn set_evacuated(&mut self, number: ScoNumber, generation: Generation) {
-        if let Some(sco) = self.scos.get_mut(&number) {
-            self.evacuated += usize::from(!std::mem::replace(&mut sco.evacuated, true));
-            sco.generation = generation;
+        if let Some(sco) = self.scos.get_mut(&number).filter(|sco| !sco.evacuated) {
+            (sco.evacuated, sco.generation) = (true, generation);
+            self.evacuated += 1;
+            self.unfrozen += 1;
         }
+    }
+
+    /// The active memtable was frozen.
+    pub fn froze(&mut self) {
+        self.unfrozen = 0;
     }
 }
 
@@ -202,7 +216,9 @@ mod tests {
         table.get_mut(ScoNumber(2)).expect("there").unapplied = 1;
         assert_eq!(table.emptiest(Generation(2), None), Some((ScoNumber(4), 0)));
         table.set_evacuated(ScoNumber(5), Generation(1));
-        assert_eq!(table.evacuated(), 1);
+        assert_eq!((table.evacuated(), table.unfrozen()), (1, 1));
+        table.froze();
+        assert_eq!((table.evacuated(), table.unfrozen()), (1, 0));
         assert_eq!(table.take_free(Generation(2), Some(ScoNumber(4))), [(ScoNumber(5), SegmentId(5))]);
     }
 }
