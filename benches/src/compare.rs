@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::baseline;
 use crate::error::{BenchError, Result};
 use crate::fio::{End, Job};
 use crate::measure::{Run, evaluate, observe};
@@ -39,6 +40,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     }
     outcome?;
     match comparison.results.measured().next() {
+        Some(_) if workspace.options.write_baseline => baseline::write(workspace, &comparison.results),
+        Some(_) if workspace.options.quick => baseline::compare(workspace, &comparison.results),
         Some(_) => Ok(()),
         None => Err(BenchError::Setup("nothing was measured: no side could be started".to_string())),
     }
@@ -50,9 +53,10 @@ fn prepare(workspace: &Workspace) -> Result<Comparison<'_>> {
         let names: Vec<&str> = workload::ALL.iter().map(|w| w.name).collect();
         BenchError::Setup(format!("there is no workload '{unknown}'; there are {}", names.join(", ")))
     })?;
-    let peers = sides(workspace)?;
-    let runtime = Duration::from_secs(options.runtime());
-    let ramp = if options.quick { Duration::from_millis(500) } else { Duration::from_secs(2) };
+    let all: Vec<&str> = workspace.peers.iter().map(|peer| peer.name.as_str()).collect();
+    let peers = sides(workspace, if options.quick { &baseline::PEERS } else { &all })?;
+    let runtime = options.runtime();
+    let ramp = Duration::from_millis(if options.quick { 500 } else { 2000 }).min(runtime);
     let settings = Settings {
         repeats: options.repeats(),
         runtime_s: runtime.as_secs_f64(),
@@ -80,8 +84,8 @@ fn prepare(workspace: &Workspace) -> Result<Comparison<'_>> {
     Ok(Comparison { workspace, results, instances: Vec::new(), runtime, ramp, progress })
 }
 
-/// The subject first, then the peers asked for, or all of them.
-fn sides(workspace: &Workspace) -> Result<Vec<Peer>> {
+/// The subject first, then the peers asked for, or those of `default`.
+pub(crate) fn sides(workspace: &Workspace, default: &[&str]) -> Result<Vec<Peer>> {
     let subject = workspace.peer(&workspace.options.subject)?.clone();
     let mut sides = vec![subject];
     match &workspace.options.peers {
@@ -90,7 +94,11 @@ fn sides(workspace: &Workspace) -> Result<Vec<Peer>> {
                 sides.push(workspace.peer(name)?.clone());
             }
         }
-        None => sides.extend(workspace.peers.iter().cloned()),
+        None => {
+            for name in default {
+                sides.push(workspace.peer(name)?.clone());
+            }
+        }
     }
     let mut seen = std::collections::HashSet::new();
     sides.retain(|p| seen.insert(p.name.clone()));
@@ -248,7 +256,7 @@ impl Comparison<'_> {
             end,
             refill: false,
             seed,
-            ..Job::fill(&target, instance.size())
+            ..Job::fill(&target, workload.span.unwrap_or(u64::MAX).min(instance.size()))
         };
         let (report, samples) = observe(instance, &job, &self.workspace.disk, &self.workspace.directory)?;
         Ok(evaluate(workload, &report, &samples, instance.pid().is_some()))

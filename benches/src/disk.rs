@@ -12,7 +12,6 @@ use crate::interrupt::{pause, wait_for};
 /// Below this many bytes in [`QUIET_STEP`] the disk counts as quiet.
 const QUIET_BYTES: u64 = 1 << 20;
 const QUIET_STEP: Duration = Duration::from_millis(300);
-const QUIET_LIMIT: Duration = Duration::from_secs(30);
 
 /// The block device that holds a directory.
 #[derive(Clone, Debug)]
@@ -49,12 +48,12 @@ impl Disk {
         written_sectors(self.line(&table)).unwrap_or(0) * 512
     }
 
-    /// Writes out dirty pages and waits until nothing more is written, bounded. Says whether it became quiet.
-    pub(crate) fn settle(&self) -> Result<bool> {
+    /// Writes out dirty pages and waits until nothing more is written, at most `limit`. Says whether it became quiet.
+    pub(crate) fn settle(&self, limit: Duration) -> Result<bool> {
         // SAFETY: sync has no preconditions.
         unsafe { libc::sync() };
         let mut last = self.written();
-        let quiet = wait_for(QUIET_LIMIT, Duration::ZERO, || {
+        let quiet = wait_for(limit, Duration::ZERO, || {
             pause(QUIET_STEP)?;
             let now = self.written();
             let grown = now.saturating_sub(last);

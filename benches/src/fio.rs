@@ -30,6 +30,8 @@ pub(crate) enum End {
 pub(crate) struct Job<'a> {
     /// What it works on.
     pub(crate) target: &'a Target,
+    /// Targets of the same kind that get the same work at the same time; the report adds them up.
+    pub(crate) others: &'a [Target],
     /// Bytes of the volume.
     pub(crate) size: u64,
     /// Kind and order of the I/Os.
@@ -61,6 +63,7 @@ impl<'a> Job<'a> {
     pub(crate) fn fill(target: &'a Target, size: u64) -> Job<'a> {
         Job {
             target,
+            others: &[],
             size,
             pattern: Pattern::Write,
             block: 1 << 20,
@@ -93,17 +96,11 @@ impl<'a> Job<'a> {
 
     fn arguments(&self, output: &Path) -> Vec<String> {
         // Threads instead of processes: what is killed is all of it.
-        let mut arguments = ["fio", "--name=bench", "--thread=1"].map(String::from).to_vec();
-        match self.target {
-            Target::File(path) => {
-                arguments.push("--ioengine=io_uring".to_string());
-                arguments.push("--direct=1".to_string());
-                arguments.push(format!("--filename={}", path.display()));
-            }
-            Target::Nbd { socket, export } => {
-                arguments.push("--ioengine=nbd".to_string());
-                arguments.push(format!("--uri=nbd+unix:///{export}?socket={}", socket.display()));
-            }
+        let mut arguments = ["fio", "--name=global", "--thread=1"].map(String::from).to_vec();
+        if let Target::File(_) = self.target {
+            arguments.extend(["--ioengine=io_uring".to_string(), "--direct=1".to_string()]);
+        } else {
+            arguments.push("--ioengine=nbd".to_string());
         }
         let mut add = |name: &str, value: String| arguments.push(format!("--{name}={value}"));
         add("rw", self.pattern.fio_name().to_string());
@@ -143,6 +140,15 @@ impl<'a> Job<'a> {
         if let Some(window) = self.window {
             add("write_hist_log", "window".to_string());
             add("log_hist_msec", window.as_millis().to_string());
+        }
+        for target in std::iter::once(self.target).chain(self.others) {
+            arguments.push("--name=bench".to_string());
+            arguments.push(match target {
+                Target::File(path) => format!("--filename={}", path.display()),
+                Target::Nbd { socket, export } => {
+                    format!("--uri=nbd+unix:///{export}?socket={}", socket.display())
+                }
+            });
         }
         arguments
     }
@@ -229,6 +235,10 @@ mod tests {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
         assert!(!line.contains("ramp_time") && !line.contains("refill"));
+        let others = [Target::Nbd { socket: "/s".into(), export: "other".into() }];
+        job.others = &others;
+        let line = job.arguments(Path::new("/o")).join(" ");
+        assert!(line.ends_with("bench?socket=/s --name=bench --uri=nbd+unix:///other?socket=/s"), "{line}");
     }
 
     #[test]

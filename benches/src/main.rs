@@ -4,6 +4,7 @@
 //! [`server::Instance`], run fio through [`measure`], and leave their results through [`report`].
 
 mod accounting;
+mod baseline;
 mod compare;
 mod disk;
 mod error;

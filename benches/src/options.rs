@@ -1,8 +1,9 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::units::parse_size;
 
@@ -43,6 +44,18 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 1000)]
         volumes: u32,
     },
+    /// What an I/O and a volume cost as the work grows: depths, numbers of volumes, sizes
+    Growth {
+        /// Only these
+        #[arg(long, value_delimiter = ',', value_enum, default_values_t = Growing::ALL)]
+        of: Vec<Growing>,
+    },
+    /// One hot volume beside busy ones on the same server (ovs only)
+    Hot {
+        /// Number of busy volumes
+        #[arg(long, default_value_t = 16)]
+        busy: u32,
+    },
     /// Writes at random all over a huge volume and follows the server's memory
     Sparse {
         /// Millions of 4 KiB writes
@@ -51,27 +64,51 @@ pub(crate) enum Scenario {
     },
 }
 
+/// What grows in the scenario `growth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Growing {
+    /// I/Os in flight, 1 to 128.
+    Depth,
+    /// Volumes of one server, 1 to 1,000.
+    Volumes,
+    /// Size of a volume, 1 GiB to 1 TiB.
+    Size,
+}
+
+impl Growing {
+    const ALL: [Growing; 3] = [Growing::Depth, Growing::Volumes, Growing::Size];
+}
+
 /// Options of every run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
-    /// A few minutes with the five core workloads, one repeat, small volumes; the figures are a smoke test
+    /// Under three minutes: the five core workloads on a few peers, small volumes; ratios against the committed ones
     #[arg(long, global = true)]
     pub(crate) quick: bool,
+    /// Where the ratios of an earlier quick run are
+    #[arg(long, global = true, default_value = "benches/baseline.json", value_name = "FILE")]
+    pub(crate) baseline: PathBuf,
+    /// Put the ratios of this run there
+    #[arg(long, global = true)]
+    pub(crate) write_baseline: bool,
     /// Who is compared with all others, or measured by a scenario
     #[arg(long, global = true, default_value = "ovs", value_name = "NAME")]
     pub(crate) subject: String,
-    /// Peers to compare with, by name; without this all that are installed
+    /// Peers to compare with, by name; without this all that are installed (quick: raw, qsd-raw, nbdkit-file)
     #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) peers: Option<Vec<String>>,
     /// Workloads, by name; without this all
     #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) workloads: Vec<String>,
-    /// Repeats of each cell [default: 5; quick: 1]
+    /// Repeats of each cell [default: 5; quick: 2]
     #[arg(long, global = true)]
     pub(crate) repeats: Option<usize>,
     /// Seconds that count in each run [default: 8; quick: 2]
-    #[arg(long, global = true, value_name = "SECONDS")]
-    pub(crate) runtime: Option<u64>,
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) runtime: Option<Duration>,
+    /// Seconds at most that a run waits for the disk to become quiet
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub(crate) settle: Duration,
     /// Size of each volume [default: 4GiB; quick: 512MiB; sparse: 1TiB]
     #[arg(long, global = true, value_parser = parse_size)]
     pub(crate) size: Option<u64>,
@@ -101,18 +138,24 @@ pub(crate) struct Options {
 impl Options {
     /// Repeats of each cell.
     pub(crate) fn repeats(&self) -> usize {
-        self.repeats.unwrap_or(if self.quick { 1 } else { 5 }).max(1)
+        self.repeats.unwrap_or(if self.quick { 2 } else { 5 }).max(1)
     }
 
-    /// Seconds that count in each run.
-    pub(crate) fn runtime(&self) -> u64 {
-        self.runtime.unwrap_or(if self.quick { 2 } else { 8 }).max(1)
+    /// Time that counts in each run.
+    pub(crate) fn runtime(&self) -> Duration {
+        self.runtime.unwrap_or(Duration::from_secs(if self.quick { 2 } else { 8 }))
     }
 
     /// Size of each volume in bytes: the one given, else `default`, or 512 MiB when it is to be quick.
     pub(crate) fn size_or(&self, default: u64) -> u64 {
         self.size.unwrap_or(if self.quick { 512 << 20 } else { default })
     }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|s| (0.1..=86_400.0).contains(s));
+    let seconds = seconds.ok_or_else(|| format!("'{text}' is not a number of seconds from 0.1 to 86400"))?;
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 fn parse_binary(text: &str) -> Result<(String, PathBuf), String> {
@@ -135,7 +178,9 @@ mod tests {
         let cli = Cli::parse_from(["benches", "--quick", "steady", "--size", "1GiB", "--window", "5"]);
         assert!(cli.options.quick && cli.options.size == Some(1 << 30));
         assert!(matches!(cli.scenario, Some(Scenario::Steady { window: 5, passes: 5, .. })));
-        assert_eq!((cli.options.repeats(), cli.options.runtime()), (1, 2));
-        assert!(Cli::try_parse_from(["benches", "--size", "many"]).is_err());
+        assert_eq!((cli.options.repeats(), cli.options.runtime()), (2, Duration::from_secs(2)));
+        for (option, value) in [("--size", "many"), ("--runtime", "0"), ("--runtime", "NaN")] {
+            assert!(Cli::try_parse_from(["benches", option, value]).is_err(), "{option} {value}");
+        }
     }
 }

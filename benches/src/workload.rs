@@ -93,6 +93,8 @@ pub(crate) struct Workload {
     pub(crate) flush: bool,
     /// The state of the volume before a run.
     pub(crate) begin: Begin,
+    /// Bytes at the start of the volume that it works in; `None`: all of it.
+    pub(crate) span: Option<u64>,
     /// Whether it is one of the five that decide.
     pub(crate) core: bool,
 }
@@ -118,11 +120,12 @@ const fn random(
     jobs: u32,
 ) -> Workload {
     let begin = Begin::Filled;
-    Workload { name, title, pattern, block: 4 << 10, depth, jobs, flush: false, begin, core: false }
+    let (block, flush, span, core) = (4 << 10, false, None, false);
+    Workload { name, title, pattern, block, depth, jobs, flush, begin, span, core }
 }
 
 /// All workloads, in the order in which they run: those that change what a volume holds come last.
-pub(crate) const ALL: [Workload; 13] = [
+pub(crate) const ALL: [Workload; 14] = [
     Workload {
         core: true,
         ..random("randwrite-4k-qd32", "4 KiB random writes, depth 32", Pattern::RandWrite, 32, 1)
@@ -148,6 +151,16 @@ pub(crate) const ALL: [Workload; 13] = [
     },
     random("randwrite-4k-qd1", "4 KiB random writes, depth 1", Pattern::RandWrite, 1, 1),
     random("randread-4k-qd1", "4 KiB random reads, depth 1", Pattern::RandRead, 1, 1),
+    Workload {
+        span: Some(64 << 20),
+        ..random(
+            "randread-4k-qd32-64m",
+            "4 KiB random reads within 64 MiB, depth 32",
+            Pattern::RandRead,
+            32,
+            1,
+        )
+    },
     random("randwrite-4k-4x8", "4 KiB random writes, 4 connections, depth 8 each", Pattern::RandWrite, 8, 4),
     random("randread-4k-4x8", "4 KiB random reads, 4 connections, depth 8 each", Pattern::RandRead, 8, 4),
     random(

@@ -97,7 +97,7 @@ impl Workspace {
 
     /// Lets the disk become quiet, then drops the page cache if `reads`. What did not work is returned.
     pub(crate) fn calm(&self, reads: bool) -> Result<Option<&'static str>> {
-        let quiet = self.disk.settle()?;
+        let quiet = self.disk.settle(self.options.settle)?;
         if reads && !drop_page_cache() {
             return Ok(Some(
                 "The page cache could not be dropped before reads (not permitted): reads of files \

@@ -26,7 +26,14 @@ impl Drop for Place {
 fn benches(place: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_benches"));
     command.arg("--dir").arg(place.join("run")).arg("--out").arg(place.join("out"));
-    command.args(arguments).output().expect("benches does not start")
+    command.args(["--settle", "0.1"]).args(arguments).output().expect("benches does not start")
+}
+
+/// The program `ovs` beside this package's: a test run of the whole workspace builds both.
+fn ovs_binary() -> String {
+    let path = Path::new(env!("CARGO_BIN_EXE_benches")).with_file_name("ovs");
+    assert!(path.exists(), "{} is missing: cargo build --package ovs makes it", path.display());
+    path.to_str().unwrap().to_string()
 }
 
 fn json(path: &Path) -> serde_json::Value {
@@ -48,6 +55,11 @@ fn quick_comparison_of_two_servers() {
             "16MiB",
             "--runtime",
             "1",
+            "--repeats",
+            "1",
+            "--baseline",
+            place.0.join("baseline.json").to_str().unwrap(),
+            "--write-baseline",
             "--subject",
             "nbdkit-memory",
             "--peers",
@@ -97,8 +109,103 @@ fn quick_comparison_of_two_servers() {
     for picture in ["overview.svg", "randwrite-4k-qd32.svg", "write-flush-4k-qd1.svg"] {
         assert!(std::fs::read_to_string(out.join(picture)).unwrap().ends_with("</svg>\n"), "{picture}");
     }
+    let baseline = json(&place.0.join("baseline.json"));
+    assert!(baseline["ratios"]["randwrite-4k-qd32"]["nbdkit-null"].as_f64().unwrap() > 0.0, "{baseline}");
     let left: Vec<_> = std::fs::read_dir(place.0.join("run")).unwrap().flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "{left:?} stays behind");
+}
+
+/// What keeps a workload from rotting: each runs on ovs and on a file.
+#[test]
+fn every_workload_runs() {
+    let place = Place::new("every");
+    let ovs = ovs_binary();
+    let options = ["--size", "16MiB", "--runtime", "0.2", "--repeats", "1", "--peers", "raw"];
+    let output = benches(&place.0, &[&options[..], &["--ovs-binary", &ovs]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    let results = json(&place.0.join("out/results.json"));
+    let workloads = results["workloads"].as_array().unwrap();
+    assert!(workloads.len() >= 14);
+    for workload in workloads {
+        let cell = |peer: &str| {
+            let cells = results["cells"].as_array().unwrap();
+            cells.iter().find(|c| c["workload"] == workload["name"] && c["peer"] == peer).cloned().unwrap()
+        };
+        assert_eq!(cell("ovs")["problem"], serde_json::Value::Null, "{errors}");
+        assert!(cell("ovs")["runs"][0]["ios"].as_u64().unwrap() > 0, "{workload}");
+        // A file has no server that could be restarted, and fio does not trim files.
+        let impossible = ["restart-randread-4k-qd32", "trim-4k-qd32"];
+        let possible = !impossible.contains(&workload["name"].as_str().unwrap());
+        assert!(!possible || cell("raw")["problem"].is_null(), "{}", cell("raw"));
+    }
+}
+
+#[test]
+fn growth_of_depths() {
+    let place = Place::new("depth");
+    let side = ["--subject", "nbdkit-memory", "--peers", "nbdkit-null"];
+    let small = ["--size", "16MiB", "--runtime", "0.1", "--repeats", "1"];
+    let output = benches(&place.0, &[&["growth", "--of", "depth"], &side[..], &small[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let points = json(&place.0.join("out/growth-depth.json"))["points"].as_array().unwrap().clone();
+    assert_eq!(points.len(), 2 * 2 * 8);
+    assert!(points.iter().all(|point| point["iops"].as_f64().unwrap() > 0.0), "{points:?}");
+    let picture = std::fs::read_to_string(place.0.join("out/growth-depth.svg")).unwrap();
+    assert_eq!(picture.matches("<polyline").count(), 4 * 2);
+}
+
+#[test]
+fn growth_of_volumes_and_sizes() {
+    let place = Place::new("grow");
+    let ovs = ovs_binary();
+    let options =
+        ["--peers", "raw", "--size", "1GiB", "--runtime", "0.1", "--repeats", "1", "--ovs-binary", &ovs];
+    let output = benches(&place.0, &[&["growth", "--of", "volumes,size"], &options[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let points = |name: &str| json(&place.0.join("out").join(name))["points"].as_array().unwrap().clone();
+    let volumes = points("growth-volumes.json");
+    assert_eq!(volumes.iter().map(|p| p["at"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 10, 100, 1000]);
+    assert!(
+        volumes
+            .iter()
+            .all(|p| p["ready_ms"].as_f64().unwrap() > 0.0 && p["resident"].as_f64().unwrap() > 1e6)
+    );
+    assert_eq!(points("growth-size.json").len(), 2, "one size, two sides");
+}
+
+#[test]
+fn a_hot_volume_beside_busy_ones() {
+    let place = Place::new("hot");
+    let ovs = ovs_binary();
+    let options = ["--size", "16MiB", "--runtime", "0.3", "--repeats", "1", "--ovs-binary", &ovs];
+    let output = benches(&place.0, &[&["hot", "--busy", "3"], &options[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = json(&place.0.join("out/hot.json"));
+    for figures in ["hot_alone", "hot_beside", "busy_alone", "busy_beside"] {
+        assert!(results[figures]["iops"].as_f64().unwrap() > 0.0, "{results}");
+    }
+}
+
+/// A server that greets, and ends in the middle of the work.
+#[test]
+fn a_peer_that_ends_is_reported_and_the_others_go_on() {
+    let place = Place::new("ends");
+    let file = place.0.join("ends.json");
+    let peer = r#"{"name":"ends","title":"ends soon","class":"server","acknowledges":"never","flush":"never",
+                   "command":["timeout","3","nbdkit","-f","-U","${socket}","memory","${size}"]}"#;
+    std::fs::write(&file, peer).unwrap();
+    let work = ["--workloads", "randread-4k-qd1,randread-4k-qd32", "--repeats", "2", "--runtime", "2"];
+    let side = ["--subject", "nbdkit-null", "--peers", "ends", "--peer-file", file.to_str().unwrap()];
+    let output = benches(&place.0, &[&["--size", "16MiB"], &work[..], &side[..]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    let results = json(&place.0.join("out/results.json"));
+    let problem = results["sides"][1]["problem"].as_str().unwrap_or_default().to_string();
+    assert!(problem.contains("ended in randread-4k-qd32"), "{results}");
+    let ran =
+        |cell: &serde_json::Value| cell["peer"] == "nbdkit-null" && cell["runs"][1]["ios"].as_u64() > Some(0);
+    assert_eq!(results["cells"].as_array().unwrap().iter().filter(|cell| ran(cell)).count(), 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is left behind: JSON for programs, Markdown and pictures for people.
 
 pub(crate) mod chart;
+pub(crate) mod curves;
 pub(crate) mod lines;
 pub(crate) mod markdown;
 pub(crate) mod svg;

@@ -10,11 +10,14 @@ text{font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px;fill:#24292f}
 .subject{fill:#c2410c}.server{fill:#6387ad}.protocol{fill:#b6c2cf}.limit{fill:#b6c2cf}\
 .spread{stroke:#24292f;stroke-width:1.5}.strong{font-weight:600}\
 .line0{stroke:#c2410c}.line1{stroke:#3b6ea5}.series{fill:none;stroke-width:2}.dot0{fill:#c2410c}.dot1{fill:#3b6ea5}\
+.line2{stroke:#3f7d4e}.line3{stroke:#8a5fb0}.line4{stroke:#8a7a3c}\
+.dot2{fill:#3f7d4e}.dot3{fill:#8a5fb0}.dot4{fill:#8a7a3c}\
 .rule{stroke:#57606a;stroke-width:1;stroke-dasharray:4 3}\
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.back{fill:#0d1117}.faint{fill:#9198a1}.grid{stroke:#30363d}\
 .axis{stroke:#9198a1}.spread{stroke:#e6edf3}.subject{fill:#f0883e}.server{fill:#5b86b3}\
 .protocol{fill:#48525e}.limit{fill:#48525e}.line0{stroke:#f0883e}.line1{stroke:#6ea8e0}.dot0{fill:#f0883e}\
-.dot1{fill:#6ea8e0}.rule{stroke:#9198a1}}";
+.dot1{fill:#6ea8e0}.line2{stroke:#6fbf85}.line3{stroke:#b794d8}.line4{stroke:#c4b26a}\
+.dot2{fill:#6fbf85}.dot3{fill:#b794d8}.dot4{fill:#c4b26a}.rule{stroke:#9198a1}}";
 
 /// Where a text is fastened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Long runs on one side, the subject.
 
+mod growth;
+mod hot;
 mod many;
 mod restart;
 mod sparse;
@@ -19,6 +21,8 @@ pub(crate) fn run(workspace: &Workspace, scenario: &Scenario) -> Result<()> {
             &steady::Course { passes: *passes, window_s: *window, local_percent: *local_percent },
         ),
         Scenario::Restart { written } => restart::run(workspace, *written),
+        Scenario::Growth { of } => growth::run(workspace, of),
+        Scenario::Hot { busy } => hot::run(workspace, *busy),
         Scenario::Many { volumes } => many::run(workspace, *volumes),
         Scenario::Sparse { millions } => sparse::run(workspace, *millions),
     }
