@@ -324,7 +324,9 @@ impl Walk<'_> {
     }
 }
 
-fn data_matches(record: &ParsedHeader, data: &[u8]) -> bool {
+/// Whether `data`, the clusters behind the header ([`CLUSTER_SIZE`] bytes each, as many as the header counts), has the
+/// CRC-32 of each data entry, in order.
+pub fn data_matches(record: &ParsedHeader, data: &[u8]) -> bool {
     let sums = record.entries.iter().filter_map(|entry| match entry {
         Entry::Data { crc, .. } => Some(*crc),
         Entry::Empty { .. } => None,

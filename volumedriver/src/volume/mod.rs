@@ -51,6 +51,7 @@ use read::Reads;
 use sco::ScoTable;
 use write::{Owner, Writes};
 
+pub use memtable::Memtable;
 pub use page_cache::PageCache;
 pub use settings::Settings;
 
