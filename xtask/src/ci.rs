@@ -34,6 +34,13 @@ pub(crate) fn ci(root: &Path, deny: bool) -> Outcome {
         true => Ok(()),
         false => Err("tests failed".into()),
     });
+    // Each once, unoptimized: that they run, not how fast.
+    steps.take("micro-benchmarks", || {
+        run::shown(&mut run::cargo(
+            root,
+            ["test", "--locked", "--package", "volumedriver", "--bench", "cores"],
+        ))
+    });
     let line =
         format!("ci: {} in {} s: {}; {closing}", steps.verdict(), began.elapsed().as_secs(), steps.times());
     if !steps.failed.is_empty() {
