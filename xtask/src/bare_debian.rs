@@ -14,6 +14,8 @@ use crate::{Outcome, packages, run};
 const RELEASE: &str = "bookworm";
 /// What the README asks for beside Rust itself: a linker, and the certificates cargo checks its downloads with.
 const PREREQUISITES: &[&str] = &["gcc", "libc6-dev", "ca-certificates"];
+/// Where the certificates lie inside that this machine trusts by `SSL_CERT_FILE`.
+const CERTIFICATES: &str = "etc/ssl/machine.pem";
 /// Where the clone lies inside.
 const CHECKOUT: &str = "src/ovs";
 
@@ -77,6 +79,13 @@ fn build(root: &Path, tree: &Path, log: &Path, packages_only: bool) -> Outcome {
             write(file, text)?;
         }
     }
+    // So is whom it trusts: a proxy may answer for the package registry.
+    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+        let to = tree.join(CERTIFICATES);
+        let text = fs::read_to_string(&file).map_err(|e| format!("SSL_CERT_FILE: {e}"))?;
+        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(|e| format!("{}: {e}", to.display()))?;
+        write(CERTIFICATES, text)?;
+    }
     // Services must not start in a tree that is thrown away.
     write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n".into())?;
     run::logged(Command::new("chmod").arg("755").arg(tree.join("usr/sbin/policy-rc.d")), log)?;
@@ -133,6 +142,10 @@ fn enter(tree: &Path, packages_only: bool) -> Outcome {
         ("CARGO_HOME", "/opt/cargo"),
         ("RUSTUP_AUTO_INSTALL", "0"),
     ]);
+    if tree.join(CERTIFICATES).exists() {
+        let file = format!("/{CERTIFICATES}");
+        command.env("CARGO_HTTP_CAINFO", &file).env("SSL_CERT_FILE", file);
+    }
     run::shown(&mut command)
 }
 
