@@ -30,6 +30,8 @@ const VOLUMES: [u64; 4] = [1, 10, 100, 1000];
 const SIZES: [u64; 6] = [GIB, 4 * GIB, 16 * GIB, 64 * GIB, 256 * GIB, 1024 * GIB];
 /// I/Os in flight where something else grows.
 const DEPTH: u32 = 32;
+/// Speed of random writes that no side reaches, bytes a second; only for the estimate of disk space.
+const FASTEST: f64 = 1e9;
 const START_LIMIT: Duration = Duration::from_secs(900);
 
 /// One side at one value of what grows: medians of the repeats.
@@ -192,6 +194,12 @@ fn depths(workspace: &Workspace) -> Result<Growth> {
     Ok(Growth { machine: workspace.machine.clone(), name: "depth", title, points, problems })
 }
 
+/// Disk space that a run on a new, sparse volume takes: what the fastest side writes in its time, and its log.
+fn space_of_a_run(workspace: &Workspace) -> u64 {
+    let time = workspace.options.runtime() * 5 / 4;
+    GIB + 3 * (time.as_secs_f64() * FASTEST) as u64
+}
+
 /// A side that is started anew for each value: one point of it.
 fn started(
     workspace: &Workspace,
@@ -216,7 +224,7 @@ fn volumes(workspace: &Workspace) -> Result<Growth> {
     }
     let peer = workspace.peer("ovs")?.clone();
     let size = workspace.options.size_or(GIB);
-    workspace.need_space(8 * GIB)?;
+    workspace.need_space(space_of_a_run(workspace))?;
     let mut points = Vec::new();
     for count in VOLUMES {
         let mut runs = Vec::new();
@@ -236,7 +244,7 @@ fn volumes(workspace: &Workspace) -> Result<Growth> {
 }
 
 fn sizes(workspace: &Workspace) -> Result<Growth> {
-    workspace.need_space(16 * GIB)?;
+    workspace.need_space(space_of_a_run(workspace))?;
     let largest = workspace.options.size.unwrap_or(u64::MAX);
     let (mut points, mut problems) = (Vec::new(), Vec::new());
     let peers = sides(workspace, &PEERS)?;
