@@ -9,6 +9,7 @@ use crate::metadata::{Kind, Workspace};
 const WALLS: &[(&str, Option<&[&str]>)] = &[
     ("cfg-schema", Some(&[])),
     ("cfg-client", Some(&["cfg-schema"])),
+    ("cfg-store", Some(&[])),
     ("uring", Some(&[])),
     ("volumedriver", Some(&["cfg-schema", "cfg-client", "uring"])),
     ("ovs", Some(&["cfg-schema", "cfg-client", "uring", "volumedriver"])),
