@@ -5,6 +5,7 @@
 //! that would do it twice is refused. Reads see the store as it was at any revision since the last compaction.
 
 mod error;
+mod expiry;
 mod history;
 mod key_range;
 pub mod lease;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 pub use error::{Code, Error};
+pub use expiry::Expiry;
 use history::History;
 pub use key_range::KeyRange;
 use lease::{Lease, Leases};
