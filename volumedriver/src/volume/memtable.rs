@@ -87,7 +87,7 @@ impl Memtable {
         }
     }
 
-    /// What it knows about `address`; a `next` of [`Found::Nothing`] at or behind `end` is not looked for.
+    /// What it knows about `address`; a `next` of `Found::Nothing` at or behind `end` is not looked for.
     pub fn find(&self, address: ClusterAddress, end: ClusterAddress) -> Found {
         if let Some((&start, stretch)) = self.stretches.range(..=address).next_back() {
             let end = start.plus(stretch.count);

@@ -152,7 +152,12 @@ mod tests {
         let text = "//! Core.\nuse std::{collections::BTreeMap, fs};\nfn a() { std::thread::spawn(b); }\n\
                     use uring::{AlignedBuf, Disk};\nuse std::time::Duration;\nfn c(d: time::Instant) {}\n\
                     // Mutex\nfn e() { tracing::info!(\"x\") }\nuse std::sync::Mutex;\nlet rand = 1;";
-        let tree = Tree::of(&[("volumedriver/src/volume/a.rs", text), ("volumedriver/src/nbd.rs", text)]);
+        let mut files: Vec<(String, &str)> =
+            CORES.iter().map(|core| (format!("{core}mod.rs"), "//! Pure.")).collect();
+        files.push(("volumedriver/src/volume/a.rs".into(), text));
+        files.push(("volumedriver/src/nbd.rs".into(), text));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+        let tree = Tree::of(&files);
         let found: Vec<(String, usize)> = core_walls(&tree).into_iter().map(|f| (f.path, f.line)).collect();
         let core = "volumedriver/src/volume/a.rs".to_string();
         assert_eq!(found, [2, 3, 4, 6, 8, 9].map(|line| (core.clone(), line)));
