@@ -8,11 +8,12 @@ use crate::metadata::{Kind, Workspace};
 /// Which crates of the workspace a crate may depend on. `None`: any; these sit above all walls.
 const WALLS: &[(&str, Option<&[&str]>)] = &[
     ("cfg-schema", Some(&[])),
-    ("cfg-client", Some(&["cfg-schema"])),
-    ("cfg-store", Some(&[])),
+    ("cfg-api", Some(&[])),
+    ("cfg-client", Some(&["cfg-api", "cfg-schema"])),
+    ("cfg-store", Some(&["cfg-api"])),
     ("uring", Some(&[])),
     ("volumedriver", Some(&["cfg-schema", "cfg-client", "uring"])),
-    ("ovs", Some(&["cfg-schema", "cfg-client", "uring", "volumedriver"])),
+    ("ovs", Some(&["cfg-schema", "cfg-client", "cfg-store", "uring", "volumedriver"])),
     ("benches", None),
     ("xtask", None),
 ];
