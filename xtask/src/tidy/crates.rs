@@ -10,7 +10,7 @@ const WALLS: &[(&str, Option<&[&str]>)] = &[
     ("cfg-schema", Some(&[])),
     ("cfg-api", Some(&[])),
     ("cfg-client", Some(&["cfg-api", "cfg-schema"])),
-    ("cfg-store", Some(&["cfg-api"])),
+    ("cfg-store", Some(&["cfg-api", "uring"])),
     ("uring", Some(&[])),
     ("volumedriver", Some(&["cfg-schema", "cfg-client", "uring"])),
     ("ovs", Some(&["cfg-schema", "cfg-client", "cfg-store", "uring", "volumedriver"])),
