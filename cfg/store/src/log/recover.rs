@@ -50,30 +50,39 @@ pub struct Cut {
 pub(super) struct Segment {
     /// Its number.
     pub(super) number: u64,
-    /// Highest index of the entries in it, dropped ones too.
+    /// No entry in it that was not truncated has a higher index; `None`: there is none.
     pub(super) highest: Option<u64>,
 }
 
-impl Segment {
-    /// Notes that a record is in it.
-    pub(super) fn note(&mut self, record: &Record) {
-        if let Record::Entry(entry) = record {
-            self.highest = self.highest.max(Some(entry.id.index));
+/// Notes that a record was added to the last segment.
+pub(super) fn note(segments: &mut VecDeque<Segment>, record: &Record) {
+    match record {
+        Record::Entry(entry) => {
+            if let Some(last) = segments.back_mut() {
+                last.highest = last.highest.max(Some(entry.id.index));
+            }
         }
+        Record::Truncate { from, .. } => {
+            for segment in segments.iter_mut().filter(|segment| segment.highest >= Some(*from)) {
+                segment.highest = from.checked_sub(1);
+            }
+        }
+        Record::Vote(_) | Record::Purge(_) | Record::Committed(_) => {}
     }
 }
 
 /// The last segment.
 pub(super) struct Tail {
-    /// Everything in it that counts.
+    /// Everything in it that counts: the header, and the batches up to the cut.
     pub(super) bytes: Vec<u8>,
-    /// It holds the last batch at this place; without one it is as long as its header.
+    /// Its number.
     pub(super) number: u64,
 }
 
 /// What a directory holds.
 #[derive(Default)]
 pub(super) struct Found {
+    /// What the records come to.
     pub(super) memory: Memory,
     /// In order.
     pub(super) segments: VecDeque<Segment>,
@@ -83,6 +92,7 @@ pub(super) struct Found {
     pub(super) tail: Option<Tail>,
     /// Names of files that a crash left incomplete.
     pub(super) unfinished: Vec<String>,
+    /// For the owner of the log.
     pub(super) report: Recovered,
 }
 
@@ -176,7 +186,7 @@ impl Found {
                 Next::Batch { records, len } => {
                     for record in &records {
                         self.memory.apply(record).map_err(|what| damaged(path.clone(), offset, what))?;
-                        self.segments.iter_mut().next_back().into_iter().for_each(|it| it.note(record));
+                        note(&mut self.segments, record);
                     }
                     offset += len;
                     self.sequence += 1;
@@ -234,7 +244,9 @@ impl Found {
                  {number} before batch {}",
                 mark.len, mark.segment, mark.sequence, self.sequence
             );
-            return Err(damaged(dir.join(name(mark.segment)), len.min(mark.len) as usize, what));
+            // Of another segment than the one that is there, all is missing.
+            let common = if number == mark.segment { len.min(mark.len) } else { 0 };
+            return Err(damaged(dir.join(name(mark.segment)), common as usize, what));
         }
         self.report.clean = true;
         Ok(())

@@ -156,7 +156,7 @@ impl Writer {
         self.sequence += 1;
         for record in records {
             self.state.apply(record);
-            self.segments.iter_mut().next_back().into_iter().for_each(|segment| segment.note(record));
+            recover::note(&mut self.segments, record);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Crashes on the simulated disk: power losses, killed processes, failing writes and syncs, from a seed.
 
-use uring::sim::{Fault, FaultOp, SimOptions, SimWorld};
+use uring::sim::{DirLoss, Fault, FaultOp, SimOptions, SimWorld};
 
 use super::{Model, dir, small, world};
 use crate::log::{LogError, Options, memory::Memory, recover::Recovered, writer::Writer};
@@ -148,7 +148,8 @@ impl Run {
 fn nothing_acknowledged_is_lost_in_a_crash() {
     let mut tally = Tally::default();
     for seed in 0..SEEDS {
-        let world = world(seed, SimOptions::default());
+        let dirs = if seed % 2 == 0 { DirLoss::Prefix } else { DirLoss::Subset };
+        let world = world(seed, SimOptions { dirs, ..SimOptions::default() });
         let history = vec![Model::default()];
         let options = Options { segment_bytes: 1024 << (seed % 3), ..small() };
         let mut run = Run { seed, world, options, history, acknowledged: 0, closed: false, tally };
