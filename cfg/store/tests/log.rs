@@ -317,12 +317,14 @@ fn a_closed_log_refuses_requests_of_its_clones() {
     );
     drop(log);
     send.send(()).expect("the answer waits");
-    let again = loop {
-        match Log::open(world.disk(), dir(), small()) {
-            Err(LogError::InUse { .. }) => std::thread::yield_now(),
-            opened => break opened.expect("a sound log"),
+    let again = (0..100_000_000).find_map(|_| match Log::open(world.disk(), dir(), small()) {
+        Err(LogError::InUse { .. }) => {
+            std::thread::yield_now();
+            None
         }
-    };
+        opened => Some(opened.expect("a sound log")),
+    });
+    let again = again.expect("its thread ends");
     assert!(again.recovered().clean);
 }
 
@@ -359,7 +361,7 @@ fn requests_of_several_threads_survive_power_losses() {
                 model.entries.insert(entry.id.index, entry);
             }
             history.push(model);
-            if world.random() % 4 == 0 {
+            if world.random().is_multiple_of(4) {
                 let waited = wait(|done| log.append(Vec::new(), done));
                 assert!(waited.is_ok() || world.is_off(), "seed {seed}");
             }

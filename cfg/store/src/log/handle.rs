@@ -1,5 +1,5 @@
-//! What others hold of a log: questions are answered from memory, requests go through a bounded queue to the one thread
-//! that writes.
+//! What others hold of a log: questions are answered from memory, requests go through a bounded queue to the
+//! one thread that writes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,20 +16,22 @@ use super::segment;
 use super::writer::Writer;
 use super::{Done, Entry, LogError, LogId, Options, Vote};
 
-/// A log that is open. Clones are the same log; when the last one is dropped it is closed as by [`Log::close`].
+/// A log that is open. Clones are the same log; when the last one is dropped it is closed as by
+/// [`Log::close`].
 ///
-/// **Order.** Requests take effect in memory when they are made and reach the disk in the same order; their [`Done`]s
-/// are called in that order too. Several that wait at the same time are made durable by one write and one sync.
+/// **Order.** Requests take effect in memory when they are made and reach the disk in the same order; their
+/// [`Done`]s are called in that order too. Several that wait at the same time are made durable by one write
+/// and one sync.
 ///
-/// **Waiting.** A request that finds [`Options::queue`] others waiting blocks its caller until the thread has taken
-/// some. A caller that must not block (an async task) holds one permit of a semaphore of `queue` permits from before
-/// each request until its [`Done`]: then there always is room.
+/// **Waiting.** A request that finds [`Options::queue`] others waiting blocks its caller until the thread has
+/// taken some. A caller that must not block (an async task) holds one permit of a semaphore of `queue`
+/// permits from before each request until its [`Done`]: then there always is room.
 ///
-/// **Refusal.** A request that cannot be (a hole, a payload too long) changes nothing and is answered at once with
-/// `InvalidInput`; the log goes on.
+/// **Refusal.** A request that cannot be (a hole, a payload too long) changes nothing and is answered at once
+/// with `InvalidInput`; the log goes on.
 ///
-/// **Failure.** After a write or sync that failed nothing is written any more, and every request ends with an error that
-/// says so. What is in memory may be ahead of the disk then: open the log again.
+/// **Failure.** After a write or sync that failed nothing is written any more, and every request ends with an
+/// error that says so. What is in memory may be ahead of the disk then: open the log again.
 #[derive(Clone)]
 pub struct Log {
     inner: Arc<Inner>,
@@ -87,8 +89,8 @@ fn refused(what: impl Into<String>) -> io::Error {
 }
 
 impl Log {
-    /// Opens or creates the log in `dir`, recovers it and starts its thread. The directory above `dir` has to be there
-    /// durably.
+    /// Opens or creates the log in `dir`, recovers it and starts its thread. The directory above `dir` has to
+    /// be there durably. Blocks for as long as it takes to read all segments and to write the last one again.
     ///
     /// # Errors
     /// Damage, with file and offset, and everything else in [`LogError`].
@@ -130,8 +132,8 @@ impl Log {
         self.inner.shared.lock().memory.state.purged
     }
 
-    /// The entries from index `start` to before `end`, as many as fit `max_bytes` of payload, but one at least if there
-    /// is one at `start`. Empty, if there is none at `start`.
+    /// The entries from index `start` to before `end`, as many as fit `max_bytes` of payload, but one at
+    /// least if there is one at `start`. Empty, if there is none at `start`.
     pub fn entries(&self, start: u64, end: u64, max_bytes: usize) -> Vec<Entry> {
         self.inner.shared.lock().memory.entries(start, end, max_bytes)
     }
@@ -151,8 +153,8 @@ impl Log {
         self.request(done, |_| Ok(vec![Record::Vote(vote)]));
     }
 
-    /// Notes that the entries up to `id` are committed. Nobody waits for it: it goes with the next write, or with the
-    /// close; a crash may lose it.
+    /// Notes that the entries up to `id` are committed. Nobody waits for it: it goes with the next write, or
+    /// with the close; a crash may lose it.
     pub fn save_committed(&self, id: LogId) {
         let mut queue = self.inner.shared.lock();
         if queue.ended.is_some() || queue.memory.apply(&Record::Committed(id)).is_err() {
@@ -167,9 +169,9 @@ impl Log {
         }
     }
 
-    /// Appends entries, each one index behind the one before; behind an empty log that was never purged any index will
-    /// do. They can be read at once, and are durable when `done` is called. After a crash before that a front part of
-    /// them may be there.
+    /// Appends entries, each one index behind the one before; behind an empty log that was never purged any
+    /// index will do. They can be read at once, and are durable when `done` is called. After a crash before
+    /// that a front part of them may be there.
     pub fn append(&self, entries: Vec<Entry>, done: Done) {
         let max = self.inner.options.entry_bytes_max;
         self.request(done, |memory| {
@@ -191,14 +193,14 @@ impl Log {
         self.request(done, |memory| Ok(memory.truncation(from)?.into_iter().collect()));
     }
 
-    /// Drops the entries up to the index of `upto`, which may be beyond the last one. Files follow when all in them is
-    /// dropped.
+    /// Drops the entries up to the index of `upto`, which may be beyond the last one. Files follow when all
+    /// in them is dropped.
     pub fn purge(&self, upto: LogId, done: Done) {
         self.request(done, |memory| Ok(memory.purging(upto)?.into_iter().collect()));
     }
 
-    /// Writes what waits, ends the thread and leaves the mark of a clean stop. Requests of other clones are refused from
-    /// then on.
+    /// Writes what waits, ends the thread and leaves the mark of a clean stop. Requests of other clones are
+    /// refused from then on.
     ///
     /// # Errors
     /// A write that failed, now or before.

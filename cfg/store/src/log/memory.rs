@@ -1,5 +1,5 @@
-//! The log in memory: what the records written so far come to. The same rules hold for a request and for a record that
-//! is read back.
+//! The log in memory: what the records written so far come to. The same rules hold for a request and for a
+//! record that is read back.
 
 use std::collections::VecDeque;
 
@@ -50,8 +50,8 @@ pub(super) struct Memory {
     entries: VecDeque<Entry>,
     /// Payload of all entries, bytes.
     bytes: u64,
-    /// Only while a log is read whose first segments are deleted: the highest index of the entries that were in them.
-    /// A purge must turn up that covers it.
+    /// Only while a log is read whose first segments are deleted: the highest index of the entries that were
+    /// in them. A purge must turn up that covers it.
     gone: Option<u64>,
 }
 

@@ -1,9 +1,9 @@
-//! The durable log under the store's replication: votes and entries, in order, on disk before anybody is told. What an
-//! entry says and who may vote is not known here. All entries that are not purged are in memory too. Format:
-//! `docs/formats/store-log.md`.
+//! The durable log under the store's replication: votes and entries, in order, on disk before anybody is
+//! told. What an entry says and who may vote is not known here. All entries that are not purged are in memory
+//! too. Format: `docs/formats/store-log.md`.
 //!
-//! `record` and `segment` are the bytes, `memory` is what they come to, `recover` reads them back, `writer` writes them,
-//! all without a thread; `handle` is what others hold, with the one thread that writes.
+//! `record` and `segment` are the bytes, `memory` is what they come to, `recover` reads them back, `writer`
+//! writes them, all without a thread; `handle` is what others hold, with the one thread that writes.
 
 mod clean;
 mod error;
@@ -55,19 +55,21 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
-/// Called once, with what became of a request. It runs on the thread that writes the log (or on the caller's, for a
-/// request that is refused), so it must neither take long nor wait for the log.
+/// Called once, with what became of a request. It runs on the thread that writes the log (or on the caller's,
+/// for a request that is refused), so it must neither take long nor wait for the log.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// Parameters of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Length at which a segment is followed by a new one, bytes; only a segment with a single batch is longer. An open
-    /// writes the last one again, so this bounds how long that takes. Default 16 MiB, 1 KiB to 512 MiB.
+    /// Length at which a segment is followed by a new one, bytes; only a segment with a single batch is
+    /// longer. An open writes the last one again, so this bounds how long that takes. Default 16 MiB, 1 KiB
+    /// to 512 MiB.
     pub segment_bytes: u64,
     /// Requests that wait for the thread at most; who comes then waits. Default 1024, at least 1.
     pub queue: usize,
-    /// Length of one write, bytes; only a longer entry has a longer one to itself. Default 1 MiB, 512 bytes to 32 MiB.
+    /// Length of one write, bytes; only a longer entry has a longer one to itself. Default 1 MiB, 512 bytes
+    /// to 32 MiB.
     pub batch_bytes: usize,
     /// Payload of an entry at most, bytes; a longer one is refused. Default 16 MiB, at most 32 MiB.
     pub entry_bytes_max: usize,

@@ -1,5 +1,5 @@
-//! The bytes of a segment: its header, the frame of a batch, and the judgement of what is no whole batch. Layout and
-//! reasons: `docs/formats/store-log.md`.
+//! The bytes of a segment: its header, the frame of a batch, and the judgement of what is no whole batch.
+//! Layout and reasons: `docs/formats/store-log.md`.
 
 use super::Vote;
 use super::memory::State;
@@ -11,13 +11,15 @@ const MAGIC: [u8; 8] = *b"OVSSTLOG";
 pub(super) const FORMAT: u32 = 1;
 /// Every batch begins with it.
 const BATCH_MAGIC: [u8; 4] = *b"OVSB";
-/// What a disk writes whole or not at all, bytes. Header and batches begin at multiples of it, so that no write touches
-/// a sector of an earlier one.
+/// What a disk writes whole or not at all, bytes. Header and batches begin at multiples of it, so that no
+/// write touches a sector of an earlier one.
 pub(super) const SECTOR: usize = 512;
 /// Header of a batch, bytes.
 pub(super) const BATCH_HEADER: usize = 48;
 /// Longest batch that is believed, bytes.
 pub(super) const BATCH_MAX: usize = 64 << 20;
+/// Highest number of a segment or batch that is believed.
+const NUMBER_MAX: u64 = 1 << 62;
 /// Longest segment that is believed, bytes.
 pub(super) const SEGMENT_MAX: u64 = 1 << 30;
 
@@ -89,6 +91,9 @@ impl Header {
             return Err(Unfit::Foreign(format!("format {format}, known is {FORMAT}")));
         }
         let header = Self::fields(&mut Reader(&sector[16..])).map_err(Unfit::Damaged)?;
+        if header.number.max(header.sequence) > NUMBER_MAX {
+            return Err(damaged("the header has a number that no log reaches"));
+        }
         if header.number != number {
             return Err(Unfit::Damaged(format!("the header is that of segment {}", header.number)));
         }
@@ -208,11 +213,11 @@ pub(super) enum Next {
     Damaged(String),
 }
 
-/// Judges what stands at `at`, a multiple of [`SECTOR`], of `file`, the whole of segment `number`, where the batch with
-/// `sequence` should be. `at` is no more than the file's length.
+/// Judges what stands at `at`, a multiple of [`SECTOR`], of `file`, the whole of segment `number`, where the
+/// batch with `sequence` should be. `at` is no more than the file's length.
 ///
-/// Only one write is ever under way, and sectors are written whole: what it leaves of itself is sectors as they were
-/// written, sectors of zeros, and an early end of the file. Everything else was never written.
+/// Only one write is ever under way, and sectors are written whole: what it leaves of itself is sectors as
+/// they were written, sectors of zeros, and an early end of the file. Everything else was never written.
 pub(super) fn next(file: &[u8], at: usize, number: u64, sequence: u64) -> Next {
     let rest = file.get(at..).unwrap_or_default();
     if rest.is_empty() {
@@ -258,7 +263,8 @@ pub(super) fn next(file: &[u8], at: usize, number: u64, sequence: u64) -> Next {
     Next::Torn(format!("batch {sequence} lacks sectors"))
 }
 
-/// The sequence of a batch of this segment that was written after `sequence`, and so after that one was durable.
+/// The sequence of a batch of this segment that was written after `sequence`, and so after that one was
+/// durable.
 fn follower(rest: &[u8], number: u64, sequence: u64) -> Option<u64> {
     let frames = rest.chunks(SECTOR).filter_map(Frame::decode);
     frames.filter(|frame| frame.number == number).map(|frame| frame.sequence).find(|&later| later > sequence)

@@ -1,4 +1,5 @@
-//! Writing a log: one batch, one write, one sync. Synchronous and without a thread: the same calls make the same bytes.
+//! Writing a log: one batch, one write, one sync. Synchronous and without a thread: the same calls make the
+//! same bytes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -79,9 +80,9 @@ impl Writer {
 
     /// Makes what was found durable and takes off what does not count, so that it can be gone on from.
     ///
-    /// The last segment may have been read from the kernel's page cache only, and after a failed sync no later one would
-    /// make it durable: what was found is written once more, to a new file that takes the old one's name. The segments
-    /// before it were synced before their successor was begun.
+    /// The last segment may have been read from the kernel's page cache only, and after a failed sync no
+    /// later one would make it durable: what was found is written once more, to a new file that takes the old
+    /// one's name. The segments before it were synced before their successor was begun.
     fn begin(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -109,8 +110,8 @@ impl Writer {
         Ok(Writer { disk, dir, options, segments, file, offset, sequence, state, stopped: None, _lock: lock })
     }
 
-    /// Writes records and makes them durable, as batches of at most [`Options::batch_bytes`] (a longer record has one of
-    /// its own). Whatever an error leaves of them is a front part.
+    /// Writes records and makes them durable, as batches of at most [`Options::batch_bytes`] (a longer record
+    /// has one of its own). Whatever an error leaves of them is a front part.
     ///
     /// # Errors
     /// The disk's, and from then on always.
@@ -134,8 +135,8 @@ impl Writer {
         })
     }
 
-    /// Does something that may fail. After an error nothing is done any more: the kernel may have dropped what it could
-    /// not write, and a second sync would succeed and lie.
+    /// Does something that may fail. After an error nothing is done any more: the kernel may have dropped
+    /// what it could not write, and a second sync would succeed and lie.
     fn guard(&mut self, act: impl FnOnce(&mut Writer) -> io::Result<()>) -> io::Result<()> {
         if let Some(reason) = &self.stopped {
             return Err(io::Error::other(format!("the log takes nothing since a write failed: {reason}")));
@@ -171,8 +172,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the first segments as long as all their entries are purged, one after the other durably, so that no crash
-    /// leaves a hole. The purge is durable already.
+    /// Deletes the first segments as long as all their entries are purged, one after the other durably, so
+    /// that no crash leaves a hole. The purge is durable already.
     ///
     /// # Errors
     /// The disk's, and from then on always.
