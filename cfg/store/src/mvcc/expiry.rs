@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(expiry.granted(1, 10, seconds(0)), 10);
         assert_eq!(expiry.granted(2, 1, seconds(0)), 2, "raised to the least");
         assert_eq!(expiry.next(), Some(seconds(2)));
-        assert_eq!(expiry.due(seconds(1), 10), []);
+        assert!(expiry.due(seconds(1), 10).is_empty());
         assert_eq!(expiry.renewed(1, seconds(4)), Some(10));
         assert_eq!((expiry.remaining(1, seconds(5)), expiry.remaining(2, seconds(5))), (Some(9), None));
         assert_eq!(expiry.due(seconds(13), 10), [2]);
@@ -126,7 +126,7 @@ mod tests {
         }
         assert_eq!(expiry.due(seconds(20), 2), [3, 2], "the first to end in front, two at a time");
         assert_eq!(expiry.due(seconds(20), 2), [1]);
-        assert_eq!(expiry.due(seconds(24), 9), []);
+        assert!(expiry.due(seconds(24), 9).is_empty());
         expiry.revoked(2);
         assert_eq!(expiry.due(seconds(25), 9), [1, 3]);
         expiry.revoked(1);

@@ -6,6 +6,7 @@
 
 mod error;
 mod expiry;
+mod hash;
 mod history;
 mod key_range;
 pub mod lease;
@@ -136,6 +137,17 @@ impl Store {
         let response = path.apply(&mut writer);
         writer.finish();
         Ok(response)
+    }
+
+    /// Answers a transaction that only reads, [`TxnRequest::is_read`].
+    ///
+    /// # Errors
+    /// What is wrong with any part of it.
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        txn::validate(request, TXN_OPS_MAX)?;
+        let path = txn::Path::choose(self, request);
+        path.check(self)?;
+        Ok(path.read(self))
     }
 
     /// Makes a lease of `ttl` seconds.

@@ -134,6 +134,17 @@ impl<'a> Path<'a> {
         })
     }
 
+    /// Does it where nothing is written.
+    pub(super) fn read(&self, store: &Store) -> TxnResponse {
+        let read = |step: &Step<'a>| match step {
+            Step::Range(range) => Some(ResponseOp::Range(store.read(range, store.revision))),
+            Step::Txn(inner) => Some(ResponseOp::Txn(inner.read(store))),
+            Step::Put(_) | Step::DeleteRange(_) => None,
+        };
+        let responses = self.steps.iter().filter_map(read).collect();
+        TxnResponse { revision: store.revision, succeeded: self.succeeded, responses }
+    }
+
     /// Does it.
     pub(super) fn apply(&self, writer: &mut Writer<'_>) -> TxnResponse {
         let mut responses = Vec::with_capacity(self.steps.len());
@@ -146,6 +157,35 @@ impl<'a> Path<'a> {
             });
         }
         TxnResponse { revision: writer.seen(), succeeded: self.succeeded, responses }
+    }
+}
+
+impl PutRequest {
+    /// Whether it is sound in itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), Error> {
+        validate_put(self)
+    }
+}
+
+impl TxnRequest {
+    /// Whether it is sound in itself, all of it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), Error> {
+        validate(self, super::TXN_OPS_MAX)
+    }
+
+    /// Whether neither of its lists, nor one inside, could write.
+    pub fn is_read(&self) -> bool {
+        self.success.iter().chain(&self.failure).all(|op| match op {
+            RequestOp::Range(_) => true,
+            RequestOp::Txn(inner) => inner.is_read(),
+            RequestOp::Put(_) | RequestOp::DeleteRange(_) => false,
+        })
     }
 }
 
