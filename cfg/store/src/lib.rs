@@ -1,8 +1,23 @@
-//! The configuration store. [`mvcc`] is its state machine: every version of every key since the last compaction,
-//! leases, and what changed at each revision, with the semantics, limits and error texts of etcd's v3 API. It does no
-//! I/O, reads no clock and takes no lock: the same requests in the same order make the same store, which is what a
-//! replicated log needs. [`log`] keeps that log's entries on disk, whatever they say.
+//! The configuration store: keys with all their versions, replicated over the members of a cluster, behind etcd's v3
+//! API.
+//!
+//! [`mvcc`] is the store of one member, [`machine`] that and who belongs to the cluster: state machines without I/O,
+//! clock or lock. [`log`] keeps on the disk what was agreed, `raft` makes members agree, `peer` is how they talk,
+//! `api` is what clients see.
 #![forbid(unsafe_code)]
 
+mod api;
+mod identity;
+mod leases;
 pub mod log;
+pub mod machine;
 pub mod mvcc;
+mod peer;
+mod raft;
+mod replica;
+mod server;
+mod words;
+
+pub use api::ApiOptions;
+pub use raft::{BadSnapshot, NodeError, RaftOptions};
+pub use server::{Beginning, Options, Server, StartError};

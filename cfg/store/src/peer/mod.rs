@@ -1,0 +1,7 @@
+//! Members among each other: who asks, and who answers.
+
+mod client;
+mod server;
+
+pub(crate) use client::{MESSAGE_MAX, PeerOptions, Peers, introduce, join};
+pub(crate) use server::{PeerService, Place};

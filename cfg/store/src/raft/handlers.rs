@@ -1,0 +1,204 @@
+//! What other members ask of this one.
+
+use std::sync::Arc;
+
+use openraft::Snapshot;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use tokio::time::{Instant, sleep};
+
+use super::files::SnapshotFile;
+use super::node::Node;
+use super::propose::not_leader;
+use super::{state_machine, types};
+use crate::machine::Refused;
+use crate::words;
+
+fn broken(error: impl std::fmt::Display) -> Refused {
+    Refused::unavailable(format!("etcdserver: server stopped: {error}"))
+}
+
+fn incomplete() -> Refused {
+    Refused::argument("a message of another member without its content")
+}
+
+impl Node {
+    /// Whether a message is for this member, from one of the same cluster.
+    ///
+    /// # Errors
+    /// Why not. Who was removed learns it here.
+    pub(crate) fn check(&self, address: Option<words::Address>) -> Result<(), Refused> {
+        let address = address.ok_or_else(incomplete)?;
+        if address.cluster_id != self.cluster_id || address.to != self.id {
+            return Err(Refused::new(
+                tonic::Code::FailedPrecondition,
+                format!(
+                    "this is member {:x} of cluster {:x}, the message is for {:x} of {:x}",
+                    self.id, self.cluster_id, address.to, address.cluster_id
+                ),
+            ));
+        }
+        // A number is an index of the log: one that is not a member although its entry is applied was removed.
+        let removed = self.read(|machine| {
+            machine.cluster_id != 0
+                && !machine.members.contains_key(&address.from)
+                && machine.applied.is_some_and(|applied| applied.index >= address.from)
+        });
+        if removed {
+            return Err(Refused::new(
+                tonic::Code::PermissionDenied,
+                format!("member {:x} was removed from the cluster", address.from),
+            ));
+        }
+        Ok(())
+    }
+
+    /// A leader's entries.
+    pub(crate) async fn append(
+        &self,
+        request: words::AppendRequest,
+    ) -> Result<words::AppendResponse, Refused> {
+        use words::append_response::Result as Answer;
+        self.check(request.address)?;
+        let entries = request.entries.into_iter().map(|entry| {
+            let id = entry.id.ok_or_else(incomplete)?;
+            Ok(types::entry(types::log_id(id), entry))
+        });
+        let rpc = AppendEntriesRequest {
+            vote: types::vote(request.vote.ok_or_else(incomplete)?),
+            prev_log_id: request.previous.map(types::log_id),
+            entries: entries.collect::<Result<_, Refused>>()?,
+            leader_commit: request.committed.map(types::log_id),
+        };
+        let result = match self.raft.append_entries(rpc).await.map_err(broken)? {
+            AppendEntriesResponse::Success => Answer::Appended(true),
+            AppendEntriesResponse::PartialSuccess(id) => {
+                id.map_or(Answer::Conflict(true), |id| Answer::Partial(types::log_id_words(id)))
+            }
+            AppendEntriesResponse::Conflict => Answer::Conflict(true),
+            AppendEntriesResponse::HigherVote(vote) => {
+                return Ok(words::AppendResponse { result: Some(Answer::Higher(types::vote_words(&vote))) });
+            }
+        };
+        self.elections.heard();
+        Ok(words::AppendResponse { result: Some(result) })
+    }
+
+    /// A candidate asks for a vote.
+    pub(crate) async fn elect(&self, request: words::ElectRequest) -> Result<words::ElectResponse, Refused> {
+        self.check(request.address)?;
+        let metrics = self.metrics();
+        let last = self.log.last().map(|id| words::LogId { term: id.term, index: id.index });
+        let answer =
+            |granted| words::ElectResponse { vote: Some(types::vote_words(&metrics.vote)), granted, last };
+        // Who leads, or hears of a leader, has no reason to want another one.
+        if !request.handed_over && self.has_leader() {
+            return Ok(answer(false));
+        }
+        if request.rehearsal {
+            return Ok(answer(is_as_new(request.last, last)));
+        }
+        let rpc = VoteRequest {
+            vote: types::vote(request.vote.ok_or_else(incomplete)?),
+            last_log_id: request.last.map(types::log_id),
+        };
+        let response = self.raft.vote(rpc).await.map_err(broken)?;
+        if response.vote_granted {
+            // The candidate gets time to begin.
+            self.elections.heard();
+        }
+        Ok(words::ElectResponse {
+            vote: Some(types::vote_words(&response.vote)),
+            granted: response.vote_granted,
+            last: response.last_log_id.map(types::log_id_words),
+        })
+    }
+
+    /// Whether there is a leader that is well, as far as this member can know.
+    fn has_leader(&self) -> bool {
+        if !self.is_leader() {
+            return self.elections.is_fresh();
+        }
+        let since = self.metrics().millis_since_quorum_ack;
+        since.is_some_and(|since| u128::from(since) < self.options.election_timeout.as_millis())
+    }
+
+    /// A new, empty file for a snapshot.
+    pub(crate) fn begin_install(&self) -> Result<SnapshotFile, Refused> {
+        self.files.begin().map_err(|error| broken(format!("cannot keep a snapshot: {error}")))
+    }
+
+    /// Takes back what was begun.
+    pub(crate) fn discard_install(&self, file: &SnapshotFile) {
+        self.files.discard(file);
+    }
+
+    /// Installs a snapshot that was received whole.
+    pub(crate) async fn install(
+        &self,
+        mut file: SnapshotFile,
+        vote: words::Vote,
+    ) -> Result<words::InstallResponse, Refused> {
+        let source = file.clone();
+        let loaded = tokio::task::spawn_blocking(move || source.load()).await.map_err(broken)?;
+        let machine = loaded.map_err(|bad| Refused::new(tonic::Code::DataLoss, bad.to_string()))?;
+        if machine.cluster_id != self.cluster_id {
+            return Err(Refused::argument(format!(
+                "the snapshot is of cluster {:x}, this is a member of {:x}",
+                machine.cluster_id, self.cluster_id
+            )));
+        }
+        let meta = state_machine::meta(&machine);
+        file.machine = Some(Arc::new(machine));
+        let snapshot = Snapshot { meta, snapshot: Box::new(file) };
+        let installed = self.raft.install_full_snapshot(types::vote(vote), snapshot).await;
+        let response = installed.map_err(broken)?;
+        self.elections.heard();
+        Ok(words::InstallResponse { vote: Some(types::vote_words(&response.vote)) })
+    }
+
+    /// Commands that came to another member.
+    pub(crate) async fn proposed(
+        &self,
+        request: words::ProposeRequest,
+    ) -> Result<Vec<words::Outcome>, Refused> {
+        self.check(request.address)?;
+        let deadline = Instant::now() + self.options.request_timeout;
+        let _ = self.holding.subscribe().wait_for(|&holding| !holding).await;
+        self.propose_here(request.batch.ok_or_else(incomplete)?, deadline).await
+    }
+
+    /// Up to where another member must have applied before it reads.
+    pub(crate) async fn read_index_for(&self, request: words::ReadIndexRequest) -> Result<u64, Refused> {
+        self.check(request.address)?;
+        let _ = self.holding.subscribe().wait_for(|&holding| !holding).await;
+        self.read_index_here().await
+    }
+
+    /// Signs of life of leases, or the time that they have left.
+    pub(crate) async fn leases_here(&self, ids: &[i64], renew: bool) -> Result<Vec<i64>, Refused> {
+        // Only a leader that still leads knows.
+        self.read_index_here().await?;
+        let keeper = &self.replica.leases;
+        let one = |&id: &i64| if renew { keeper.renew(id) } else { keeper.remaining(id) };
+        ids.iter().map(one).collect::<Option<_>>().ok_or_else(not_leader)
+    }
+
+    /// The leader wants this member to lead.
+    pub(crate) async fn take_over(&self, request: words::TakeOverRequest) -> Result<(), Refused> {
+        self.check(request.address)?;
+        // Nobody votes before the lease of the old leader, which says nothing any more, is over.
+        let lease = self.options.election_timeout;
+        sleep(lease.saturating_sub(self.elections.silence()) + lease / 20).await;
+        self.elections.hand_over(true);
+        self.stand().await;
+        let begun = self.raft.wait(Some(lease)).current_leader(self.id, "takes over").await;
+        self.elections.hand_over(false);
+        begun.map(|_| ()).map_err(|error| Refused::unavailable(format!("not elected: {error}")))
+    }
+}
+
+/// Whether a log that ends at `theirs` has all that one that ends at `ours` can have promised.
+fn is_as_new(theirs: Option<words::LogId>, ours: Option<words::LogId>) -> bool {
+    let key = |id: Option<words::LogId>| id.map(|id| (id.term, id.index));
+    key(theirs) >= key(ours)
+}

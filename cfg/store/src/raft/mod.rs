@@ -1,0 +1,18 @@
+//! How the members agree, by openraft; nothing outside of this folder names its types.
+
+mod elections;
+mod files;
+mod handlers;
+mod members;
+mod network;
+mod node;
+mod propose;
+mod reads;
+mod state_machine;
+mod storage;
+mod tasks;
+mod types;
+
+pub use files::BadSnapshot;
+pub(crate) use node::Node;
+pub use node::{NodeError, RaftOptions};
