@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Create, show, resize and delete volumes
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Run and look after members of the configuration store
+    #[command(subcommand)]
+    Cfg(CfgCommand),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -143,6 +146,69 @@ pub(crate) enum VolumeCommand {
         #[arg(value_parser = VolumeName::parse)]
         name: VolumeName,
     },
+}
+
+/// `ovs cfg …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CfgCommand {
+    /// Run one member of the configuration store, until SIGTERM or ^C
+    Run(CfgRunArgs),
+}
+
+/// Arguments of `ovs cfg run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CfgRunArgs {
+    /// What people call this member
+    #[arg(long, default_value = "default")]
+    pub(crate) name: String,
+
+    /// Where clients are listened to; port 0 lets the system choose
+    #[arg(long, value_name = "URL", value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    pub(crate) client_urls: Vec<String>,
+
+    /// Where other members are listened to
+    #[arg(long, value_name = "URL", value_delimiter = ',', default_value = "http://127.0.0.1:2380")]
+    pub(crate) peer_urls: Vec<String>,
+
+    /// Where clients are told to go [default: --client-urls]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) advertise_client_urls: Vec<String>,
+
+    /// Where other members are told to go [default: --peer-urls]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) advertise_peer_urls: Vec<String>,
+
+    /// Members of a new cluster; the first one founds it, the others join
+    #[arg(long, value_name = "NAME=URL,…")]
+    pub(crate) initial_cluster: Option<String>,
+
+    /// Join the cluster with a member at one of these peer URLs
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) join: Vec<String>,
+
+    /// Join without a vote, until somebody promotes this member
+    #[arg(long, requires = "join")]
+    pub(crate) learner: bool,
+
+    /// Seconds to try to come to a cluster
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) join_timeout: u64,
+
+    /// Milliseconds without a sign of the leader before another one may be elected
+    #[arg(long, value_name = "MS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    pub(crate) election_timeout: u64,
+
+    /// Milliseconds between the leader's signs of life
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=10_000))]
+    pub(crate) heartbeat: u64,
+
+    /// What the store may hold before it only takes what makes room
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    pub(crate) quota: ByteSize,
+
+    /// Allow listening off loopback, where anybody who reaches the port can read and change everything
+    #[arg(long)]
+    pub(crate) insecure: bool,
 }
 
 /// Forms of the reference.

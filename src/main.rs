@@ -4,6 +4,7 @@
 
 mod admin;
 mod args;
+mod cfg;
 mod completions;
 mod config_reference;
 mod data_dir;
@@ -13,6 +14,7 @@ mod identity;
 mod logging;
 mod output;
 mod progress;
+mod signals;
 mod up;
 mod volume;
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Up(arguments) => up::run(&global, arguments),
         Command::Volume(command) => volume::run(&global, command),
+        Command::Cfg(command) => cfg::run(&global, command),
         Command::Completions { shell } => completions::run(shell),
         Command::ConfigReference { form } => config_reference::run(form),
     };

@@ -8,7 +8,6 @@ mod health;
 pub(crate) mod http;
 mod listen;
 pub(crate) mod node;
-mod signals;
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -24,13 +23,13 @@ use volumedriver::parameters::Parameters;
 
 use self::listen::Sockets;
 use self::node::Node;
-use self::signals::Signals;
 use crate::args::{Global, NewVolume, UpArgs};
 use crate::data_dir::DataDir;
 use crate::driver::{Driver, DriverOptions, StartReport, VolumeError};
 use crate::endpoints::Endpoints;
 use crate::failure::Failure;
 use crate::progress::Bars;
+use crate::signals::Signals;
 use crate::{admin, logging, output};
 
 /// For connections that are being answered when the node stops.

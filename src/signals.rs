@@ -7,21 +7,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::failure::Failure;
 
 /// Signals that ask this process to stop.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     /// Takes the signals over.
-    pub(super) fn new() -> Result<Signals, Failure> {
+    pub(crate) fn new() -> Result<Signals, Failure> {
         let failed = |error: io::Error| Failure::failed(format!("signals cannot be handled: {error}"));
         let take = |kind| signal(kind).map_err(failed);
         Ok(Signals { terminate: take(SignalKind::terminate())?, interrupt: take(SignalKind::interrupt())? })
     }
 
     /// The first one. After ^C, whoever sits there is told what another one does.
-    pub(super) async fn first(&mut self) {
+    pub(crate) async fn first(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {
@@ -31,7 +31,7 @@ impl Signals {
     }
 
     /// A second ^C. Another SIGTERM changes nothing.
-    pub(super) async fn second(&mut self) {
+    pub(crate) async fn second(&mut self) {
         let _ = self.interrupt.recv().await;
     }
 }

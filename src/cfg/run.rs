@@ -1,0 +1,152 @@
+//! `ovs cfg run`: serves until it is told to stop.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cfg_store::{ApiOptions, Beginning, Options, RaftOptions, Server, StartError};
+use indicatif::MultiProgress;
+use tokio::runtime::Builder;
+
+use crate::args::{CfgRunArgs, Global};
+use crate::data_dir::DataDir;
+use crate::failure::{Failure, Kind};
+use crate::signals::Signals;
+use crate::{logging, output};
+
+/// How long streams of clients may last when it stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// What is logged by default; openraft says much of every step.
+const LOG_LEVEL: &str = "info,openraft=off";
+/// Below the node's directory.
+const FOLDER: &str = "cfg";
+
+/// Runs one member.
+pub(super) fn run(global: &Global, arguments: CfgRunArgs) -> Result<(), Failure> {
+    logging::start(global, LOG_LEVEL, &MultiProgress::new())?;
+    let options = options(global, &arguments)?;
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("cfg").build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("no threads for the store: {error}")))?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let disk = Arc::new(uring::LocalDisk);
+    let server = tokio::select! {
+        started = Server::start(disk, options) => started.map_err(|error| failure(&error))?,
+        () = signals.first() => return Ok(()),
+    };
+    for address in server.client_addresses() {
+        output::line(&format!("clients  http://{address}"))?;
+    }
+    for address in server.peer_addresses() {
+        output::line(&format!("members  http://{address}"))?;
+    }
+    output::line(&format!("cluster  {:x}\nmember   {:x}", server.cluster_id(), server.member()))?;
+    let ready = async {
+        while let Err(refused) = server.ready().await {
+            tracing::warn!(reason = %refused, "nobody leads yet");
+        }
+    };
+    tokio::select! {
+        () = ready => output::line("ready")?,
+        () = signals.first() => return stop(server).await,
+    }
+    signals.first().await;
+    stop(server).await
+}
+
+async fn stop(server: Server) -> Result<(), Failure> {
+    tracing::info!("stopping");
+    server.shutdown(STOP_PATIENCE).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn failure(error: &StartError) -> Failure {
+    let kind = match error {
+        StartError::Locked(_) => Kind::Conflict,
+        StartError::NoCluster { .. } => Kind::Unreachable,
+        _ => Kind::Failed,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> {
+    let name = arguments.name.clone();
+    let initial = arguments.initial_cluster.as_deref().map(initial_cluster).transpose()?;
+    let beginning = match (initial, arguments.join.is_empty()) {
+        (Some(_), false) => return Err(Failure::usage("give --initial-cluster or --join, not both")),
+        (Some(members), true) => {
+            if !members.iter().any(|(member, _)| *member == name) {
+                return Err(Failure::usage(format!(
+                    "--initial-cluster names no member {name:?}; give it there, or another --name"
+                )));
+            }
+            Beginning::Initial(members)
+        }
+        (None, false) => Beginning::Join { urls: arguments.join.clone(), learner: arguments.learner },
+        (None, true) => Beginning::Found,
+    };
+    let listen = |urls: &[String]| -> Result<Vec<SocketAddr>, Failure> {
+        let mut addresses = Vec::new();
+        for url in urls {
+            addresses.extend(resolve(url)?);
+        }
+        if let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback())
+            && !arguments.insecure
+        {
+            return Err(Failure::usage(format!(
+                "{address} is off loopback, where anybody who reaches it can read and change everything; \
+                 add --insecure if that is what you want"
+            )));
+        }
+        Ok(addresses)
+    };
+    let directory = DataDir::locate(global.data_dir.as_deref())?;
+    directory.create()?;
+    let election_timeout = Duration::from_millis(arguments.election_timeout);
+    let raft = RaftOptions {
+        election_timeout,
+        heartbeat: Duration::from_millis(arguments.heartbeat),
+        ..RaftOptions::default()
+    };
+    if raft.heartbeat * 3 > raft.election_timeout {
+        return Err(Failure::usage("--heartbeat must be at most a third of --election-timeout"));
+    }
+    Ok(Options {
+        name,
+        data_dir: directory.path().join(FOLDER),
+        client_listen: listen(&arguments.client_urls)?,
+        peer_listen: listen(&arguments.peer_urls)?,
+        client_urls: arguments.advertise_client_urls.clone(),
+        peer_urls: arguments.advertise_peer_urls.clone(),
+        beginning,
+        join_timeout: Duration::from_secs(arguments.join_timeout),
+        raft,
+        api: ApiOptions { quota_bytes: arguments.quota.bytes(), ..ApiOptions::default() },
+    })
+}
+
+/// `http://HOST:PORT` as addresses of this machine.
+fn resolve(url: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let wrong = |what: String| Failure::usage(format!("{url:?}: {what}; give http://HOST:PORT"));
+    let host = url.strip_prefix("http://").ok_or_else(|| wrong("is no http:// URL".into()))?;
+    let found = host.trim_end_matches('/').to_socket_addrs();
+    Ok(found.map_err(|error| wrong(error.to_string()))?.collect())
+}
+
+/// `NAME=URL,NAME=URL,…`
+fn initial_cluster(text: &str) -> Result<Vec<(String, String)>, Failure> {
+    let one = |part: &str| {
+        let (name, url) = part.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            Failure::usage(format!(
+                "--initial-cluster: {part:?} is no NAME=URL, as in a=http://127.0.0.1:2380"
+            ))
+        })?;
+        resolve(url)?;
+        Ok((name.to_owned(), url.to_owned()))
+    };
+    text.split(',').map(one).collect()
+}
