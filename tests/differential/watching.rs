@@ -161,7 +161,9 @@ impl Watching {
     /// Keys whose events tell how far the watchers are, and whether somebody sees only their deletion.
     pub fn keys(&self) -> BTreeMap<Bytes, bool> {
         let mut keys = BTreeMap::new();
-        for watcher in self.watchers.iter().filter(|watcher| watcher.end.is_none()) {
+        // Whether the end of one that begins in what is forgotten was read already is chance.
+        let lasting = |watcher: &&Watcher| watcher.end.is_none() && !watcher.is_hopeless();
+        for watcher in self.watchers.iter().filter(lasting) {
             *keys.entry(watcher.key()).or_default() |= watcher.sees() == (false, true);
         }
         keys

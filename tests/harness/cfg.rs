@@ -28,6 +28,13 @@ impl Server {
     /// What is compared with etcd. The one place that says so.
     pub const TESTED: Server = Server::Etcd;
 
+    /// Etcd, and what is compared with it.
+    pub fn all() -> Vec<Server> {
+        let mut all = vec![Server::Etcd];
+        all.extend(Some(Self::TESTED).filter(|tested| *tested != Server::Etcd));
+        all
+    }
+
     /// Starts one alone in its cluster with an empty data directory `dir/name` and waits until it serves. Its log is
     /// `dir/name.log`.
     pub fn start(self, dir: &Path, name: &str) -> Running {
