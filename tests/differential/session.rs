@@ -72,6 +72,7 @@ impl Session {
             if matches!(&alive, Ok(Answer::KeepAlive(answer)) if answer.ttl > 0) {
                 break;
             }
+            // sleep: bounded polling of a server that has just begun
             tokio::time::sleep(Duration::from_millis(20)).await;
             alive = session.keep_alive(1).await;
         }

@@ -135,13 +135,15 @@ impl Watching {
         let request = RequestUnion::CancelRequest(WatchCancelRequest { watch_id: id });
         let is_there = self.live(id).is_some();
         self.send_if_open(request).await?;
-        while is_there {
+        if !is_there {
+            return Ok(Answer::Nothing);
+        }
+        loop {
             let response = self.next().await?;
             if response.canceled && response.watch_id == id {
                 return Ok(Answer::Watch(response));
             }
         }
-        Ok(Answer::Nothing)
     }
 
     /// Asks how far the stream is, if it has watchers.
