@@ -14,16 +14,35 @@ pub struct Place {
 impl Place {
     /// An empty directory. Unix socket paths end at 107 bytes, so a long target path is left for `/tmp`.
     pub fn new(name: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let unique = format!("ovs-{name}-{}-{number}", std::process::id());
+        let unique = Self::unique(name);
         let mut root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&unique);
         if root.as_os_str().len() > 80 {
             root = Path::new("/tmp").join(&unique);
         }
+        Self::at(root)
+    }
+
+    /// An empty directory in memory, if this host has such a file system: for tests in which nothing is about disks
+    /// and a flush only takes time.
+    pub fn in_memory(name: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        if !memory.is_dir() {
+            return Self::new(name);
+        }
+        Self::at(memory.join(Self::unique(name)))
+    }
+
+    fn at(root: PathBuf) -> Self {
         let _ = std::fs::remove_dir_all(&root);
         std::fs::create_dir_all(&root).expect("the target directory can be written");
         Self { root }
+    }
+
+    /// A name that no other place has.
+    fn unique(name: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        format!("ovs-{name}-{}-{number}", std::process::id())
     }
 
     /// The directory.

@@ -7,6 +7,7 @@ mod docs;
 mod guest;
 mod metadata;
 mod packages;
+mod python;
 mod run;
 mod soak;
 mod suite;
@@ -35,7 +36,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Only the first half of `test`: the system packages and the guest kernel
+    /// Only the first half of `test`: the system packages, the guest kernel and Python libraries
     Packages,
     /// Every check CI makes, then the tests
     Ci {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, guest, run};
+use crate::{Outcome, guest, python, run};
 
 /// Where the list lies in the checkout.
 pub(crate) const LIST: &str = "xtask/packages.txt";
@@ -24,13 +24,13 @@ enum Probe {
     StaticProgram(String),
     PythonModule(String),
     Guest,
+    PythonLibrary,
 }
 
 /// Makes all of it available: installs where this process may, else says what to do.
 pub(crate) fn provide(root: &Path) -> Outcome {
     let list = read(root)?;
-    let missing: Vec<&Package> =
-        list.iter().filter(|p| p.probe != Probe::Guest && !p.probe.found()).collect();
+    let missing: Vec<&Package> = list.iter().filter(|p| p.probe.is_system() && !p.probe.found()).collect();
     if !missing.is_empty() {
         let names: Vec<&str> = missing.iter().map(|p| p.name.as_str()).collect();
         if !(is_root() && on_path("apt-get").is_some()) {
@@ -44,6 +44,9 @@ pub(crate) fn provide(root: &Path) -> Outcome {
     }
     for kernel in list.iter().filter(|p| p.probe == Probe::Guest) {
         guest::provide(root, &kernel.name)?;
+    }
+    for library in list.iter().filter(|p| p.probe == Probe::PythonLibrary) {
+        python::provide(root, &library.name)?;
     }
     Ok(())
 }
@@ -94,11 +97,17 @@ impl Probe {
             Some(("static", name)) => Probe::StaticProgram(name.into()),
             Some(("python3", module)) => Probe::PythonModule(module.into()),
             Some(("guest", "")) => Probe::Guest,
+            Some(("pypi", "")) => Probe::PythonLibrary,
             Some(_) => return None,
         })
     }
 
-    /// Never asked of the guest kernel, which `guest` looks after.
+    /// Whether it is a package of the distribution that is to be installed.
+    fn is_system(&self) -> bool {
+        !matches!(self, Probe::Guest | Probe::PythonLibrary)
+    }
+
+    /// Never asked of what is not [system](Self::is_system): `guest` and `python` look after it.
     fn found(&self) -> bool {
         match self {
             Probe::Program(name) => on_path(name).is_some(),
@@ -109,7 +118,7 @@ impl Probe {
             Probe::PythonModule(name) => {
                 run::succeeds(Command::new("/usr/bin/python3").args(["-c", &format!("import {name}")]))
             }
-            Probe::Guest => false,
+            Probe::Guest | Probe::PythonLibrary => false,
         }
     }
 }
