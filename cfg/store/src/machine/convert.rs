@@ -78,13 +78,14 @@ pub(crate) fn txn(request: &pb::TxnRequest, depth: usize) -> Result<TxnRequest, 
     if depth > crate::mvcc::TXN_OPS_MAX {
         return Err(Error::TooManyOps.into());
     }
-    let op = |op: &pb::RequestOp| match &op.request {
-        Some(Request::RequestRange(request)) => Ok(RequestOp::Range(range(request)?)),
-        Some(Request::RequestPut(request)) => Ok(RequestOp::Put(put(request))),
-        Some(Request::RequestDeleteRange(request)) => Ok(RequestOp::DeleteRange(delete_range(request))),
-        Some(Request::RequestTxn(request)) => Ok(RequestOp::Txn(txn(request, depth + 1)?)),
-        // etcd's answer to an operation without content.
-        None => Err(Refused::from(Error::KeyNotFound)),
+    let op = |op: &pb::RequestOp| -> Result<RequestOp, Refused> {
+        match &op.request {
+            Some(Request::RequestRange(request)) => Ok(RequestOp::Range(range(request)?)),
+            Some(Request::RequestPut(request)) => Ok(RequestOp::Put(put(request))),
+            Some(Request::RequestDeleteRange(request)) => Ok(RequestOp::DeleteRange(delete_range(request))),
+            Some(Request::RequestTxn(request)) => Ok(RequestOp::Txn(txn(request, depth + 1)?)),
+            None => Ok(RequestOp::Nothing),
+        }
     };
     Ok(TxnRequest {
         compare: request.compare.iter().map(compare).collect::<Result<_, _>>()?,
@@ -187,7 +188,10 @@ pub(crate) fn txn_response(response: TxnResponse) -> pb::TxnResponse {
             ResponseOp::DeleteRange(response) => {
                 Response::ResponseDeleteRange(delete_range_response(response))
             }
-            ResponseOp::Txn(response) => Response::ResponseTxn(txn_response(response)),
+            // etcd leaves the header of a transaction inside empty.
+            ResponseOp::Txn(response) => {
+                Response::ResponseTxn(pb::TxnResponse { header: header(0), ..txn_response(response) })
+            }
         };
         pb::ResponseOp { response: Some(response) }
     };

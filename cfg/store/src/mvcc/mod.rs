@@ -106,6 +106,8 @@ impl Store {
     /// something of the key was to be kept.
     pub fn put(&mut self, request: &PutRequest) -> Result<PutResponse, Error> {
         txn::validate_put(request)?;
+        // etcd looks for the lease first here, and for the key first in a transaction.
+        self.check_lease(request)?;
         self.check_put(request)?;
         let mut writer = Writer::new(self);
         let response = writer.put(request);
@@ -222,6 +224,11 @@ impl Store {
         if (request.ignore_value || request.ignore_lease) && self.current(&request.key).is_none() {
             return Err(Error::KeyNotFound);
         }
+        self.check_lease(request)
+    }
+
+    /// Whether the lease that a put hangs its key on is there.
+    fn check_lease(&self, request: &PutRequest) -> Result<(), Error> {
         if request.lease != 0 && self.leases.get(request.lease).is_none() {
             return Err(Error::LeaseNotFound);
         }

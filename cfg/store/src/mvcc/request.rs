@@ -181,6 +181,8 @@ pub enum RequestOp {
     Put(PutRequest),
     /// A deletion.
     DeleteRange(DeleteRangeRequest),
+    /// Nothing: wherever it stands the transaction is refused, with [`super::Error::KeyNotFound`] as by etcd.
+    Nothing,
     /// A transaction inside; its conditions are judged before anything of the outer one is done.
     Txn(TxnRequest),
 }

@@ -31,6 +31,15 @@ pub(super) fn validate_put(request: &PutRequest) -> Result<(), Error> {
 /// A transaction of at most `ops_max` operations is sound in itself, both lists and everything inside. Each level has
 /// an operation at least, so the depth is bounded too.
 pub(super) fn validate(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
+    // All requests by themselves come first, as with etcd: a client sees which of two faults is named.
+    validate_ops(request, ops_max)?;
+    writes(&request.success)?;
+    writes(&request.failure)?;
+    Ok(())
+}
+
+/// Each request, compare and number of operations is sound.
+fn validate_ops(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
     let ops = request.compare.len().max(request.success.len()).max(request.failure.len());
     let Some(left) = ops_max.checked_sub(ops) else { return Err(Error::TooManyOps) };
     for compare in &request.compare {
@@ -41,11 +50,10 @@ pub(super) fn validate(request: &TxnRequest, ops_max: usize) -> Result<(), Error
             RequestOp::Range(range) => validate_keys(&range.keys)?,
             RequestOp::Put(put) => validate_put(put)?,
             RequestOp::DeleteRange(delete) => validate_keys(&delete.keys)?,
-            RequestOp::Txn(inner) => validate(inner, left)?,
+            RequestOp::Txn(inner) => validate_ops(inner, left)?,
+            RequestOp::Nothing => return Err(Error::KeyNotFound),
         }
     }
-    writes(&request.success)?;
-    writes(&request.failure)?;
     Ok(())
 }
 
@@ -83,7 +91,7 @@ fn writes(ops: &[RequestOp]) -> Result<Writes<'_>, Error> {
     let mut all = Writes::default();
     for op in ops {
         let these = match op {
-            RequestOp::Range(_) => continue,
+            RequestOp::Range(_) | RequestOp::Nothing => continue,
             RequestOp::Put(put) => Writes { puts: BTreeSet::from([&put.key]), ..Writes::default() },
             RequestOp::DeleteRange(delete) => Writes { deletes: vec![&delete.keys], ..Writes::default() },
             RequestOp::Txn(inner) => {
@@ -116,21 +124,35 @@ impl<'a> Path<'a> {
         let succeeded = request.compare.iter().all(|compare| compare.holds(store));
         let ops = if succeeded { &request.success } else { &request.failure };
         let step = |op: &'a RequestOp| match op {
-            RequestOp::Range(range) => Step::Range(range),
-            RequestOp::Put(put) => Step::Put(put),
-            RequestOp::DeleteRange(delete) => Step::DeleteRange(delete),
-            RequestOp::Txn(inner) => Step::Txn(Path::choose(store, inner)),
+            RequestOp::Range(range) => Some(Step::Range(range)),
+            RequestOp::Put(put) => Some(Step::Put(put)),
+            RequestOp::DeleteRange(delete) => Some(Step::DeleteRange(delete)),
+            RequestOp::Txn(inner) => Some(Step::Txn(Path::choose(store, inner))),
+            // Never in one that was validated.
+            RequestOp::Nothing => None,
         };
-        Self { succeeded, steps: ops.iter().map(step).collect() }
+        Self { succeeded, steps: ops.iter().filter_map(step).collect() }
     }
 
     /// Everything on it can be done; so that doing it cannot fail half way.
     pub(super) fn check(&self, store: &Store) -> Result<(), Error> {
+        self.check_puts(store)?;
+        self.check_ranges(store)
+    }
+
+    fn check_puts(&self, store: &Store) -> Result<(), Error> {
+        self.steps.iter().try_for_each(|step| match step {
+            Step::Put(put) => store.check_put(put),
+            Step::Txn(inner) => inner.check_puts(store),
+            Step::Range(_) | Step::DeleteRange(_) => Ok(()),
+        })
+    }
+
+    fn check_ranges(&self, store: &Store) -> Result<(), Error> {
         self.steps.iter().try_for_each(|step| match step {
             Step::Range(range) => store.check_range(range),
-            Step::Put(put) => store.check_put(put),
-            Step::DeleteRange(_) => Ok(()),
-            Step::Txn(inner) => inner.check(store),
+            Step::Txn(inner) => inner.check_ranges(store),
+            Step::Put(_) | Step::DeleteRange(_) => Ok(()),
         })
     }
 
@@ -182,7 +204,7 @@ impl TxnRequest {
     /// Whether neither of its lists, nor one inside, could write.
     pub fn is_read(&self) -> bool {
         self.success.iter().chain(&self.failure).all(|op| match op {
-            RequestOp::Range(_) => true,
+            RequestOp::Range(_) | RequestOp::Nothing => true,
             RequestOp::Txn(inner) => inner.is_read(),
             RequestOp::Put(_) | RequestOp::DeleteRange(_) => false,
         })
