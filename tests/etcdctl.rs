@@ -325,7 +325,7 @@ fn a_member_tells_how_it_is() {
         let own = status["leader"].as_u64().expect("a number");
         let said = ctl.ok(&["move-leader", &format!("{own:x}")]);
         assert!(said.starts_with("Leadership transferred"), "{said}");
-        ctl.fails(&["move-leader", "1"], "etcdserver: bad leader transferee");
+        ctl.fails(&["move-leader", "deadbeef"], "etcdserver: bad leader transferee");
     });
 }
 

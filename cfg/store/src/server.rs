@@ -10,10 +10,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use uring::{Disk, OpenMode};
 
-use crate::api::{Api, ApiOptions, Metrics};
+use crate::api::{Api, ApiOptions, Lenient, Metrics};
 use crate::identity::Identity;
 use crate::machine::{FOUNDER, Refused};
 use crate::peer::{self, MESSAGE_MAX, PeerOptions, PeerService, Place};
@@ -400,9 +401,9 @@ fn serve_clients(
         .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(api.routes());
+    let incoming = TcpListenerStream::new(listener).map(|stream| stream.map(Lenient::new));
     tokio::spawn(async move {
-        let served =
-            server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped(stop)).await;
+        let served = server.serve_with_incoming_shutdown(incoming, stopped(stop)).await;
         if let Err(error) = served {
             tracing::error!(%error, "clients are not served any more");
         }

@@ -42,7 +42,7 @@ impl Api {
 
     pub(super) fn status_of(&self) -> pb::StatusResponse {
         let status = self.node.status();
-        let (bytes, alarms) = self.node.read(|machine| (machine.store.bytes(), machine.alarms()));
+        let (bytes, alarms) = self.node.read(|machine| (machine.bytes(), machine.alarms()));
         let mut errors: Vec<String> = status.broken.into_iter().collect();
         if status.leader.is_none() {
             errors.push("etcdserver: no leader".into());
@@ -54,7 +54,8 @@ impl Api {
         pb::StatusResponse {
             header: self.header(),
             version: VERSION.into(),
-            db_size: bytes as i64,
+            // Entries that are not in a snapshot yet are held beside the state.
+            db_size: (bytes + status.log_bytes) as i64,
             db_size_in_use: bytes as i64,
             leader: status.leader.unwrap_or(0),
             raft_index: status.last,

@@ -83,10 +83,10 @@ impl State {
                 node.counts().failed as i64
             }),
             ("etcd_mvcc_db_total_size_in_bytes", "What the store holds", |node| {
-                node.read(|machine| machine.store.bytes()) as i64
+                node.read(crate::machine::Machine::bytes) as i64
             }),
             ("etcd_mvcc_db_total_size_in_use_in_bytes", "What the store holds", |node| {
-                node.read(|machine| machine.store.bytes()) as i64
+                node.read(crate::machine::Machine::bytes) as i64
             }),
             ("ovs_cfg_revision", "Revision of the store", |node| {
                 node.read(|machine| machine.store.revision())

@@ -1,5 +1,6 @@
 //! What clients see: etcd's v3 API, over gRPC and as JSON.
 
+mod authority;
 mod cluster;
 mod gateway;
 mod http;
@@ -23,6 +24,7 @@ use tonic::service::Routes;
 use crate::machine::Refused;
 use crate::raft::Node;
 
+pub(crate) use authority::Lenient;
 pub(crate) use metrics::Metrics;
 
 /// Version of etcd whose API this is; clients read it.
@@ -130,7 +132,7 @@ impl Api {
 
     /// There is room for `bytes` more; else the alarm goes off.
     async fn check_quota(&self, bytes: usize) -> Result<(), Refused> {
-        let held = self.node.read(|machine| machine.store.bytes());
+        let held = self.node.read(crate::machine::Machine::bytes);
         if held + bytes as u64 <= self.options.quota_bytes {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 //! that there is something: a watcher then reads the history from where it is, so one that is slow loses nothing, and
 //! costs no more than the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ struct Watcher {
 struct Session {
     api: Api,
     watchers: BTreeMap<i64, Watcher>,
+    /// Ids of watchers that a compaction ended: their client may not know yet, so nobody else gets them.
+    retired: BTreeSet<i64>,
     next_id: i64,
     answers: mpsc::Sender<Result<pb::WatchResponse, Status>>,
 }
@@ -64,7 +66,13 @@ impl Api {
         needs_leader: bool,
     ) -> Answers {
         let (answers, receiver) = mpsc::channel(self.options.watch_queue);
-        let session = Session { api: self.clone(), watchers: BTreeMap::new(), next_id: 0, answers };
+        let session = Session {
+            api: self.clone(),
+            watchers: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            next_id: 0,
+            answers,
+        };
         tokio::spawn(async move {
             self::run(session, requests, needs_leader).await;
         });
@@ -152,9 +160,9 @@ impl Session {
             || keys.end.len() == 1 && keys.end[0] != 0 && keys.end <= keys.key
         {
             Some("mvcc: watcher range is empty".to_string())
-        } else if create.watch_id != 0 && self.watchers.contains_key(&create.watch_id) {
+        } else if create.watch_id != 0 && self.is_taken(create.watch_id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream".to_string())
-        } else if self.watchers.len() >= self.api.options.watchers {
+        } else if self.watchers.len() + self.retired.len() >= self.api.options.watchers {
             Some(format!("a stream has at most {} watchers; open another one", self.api.options.watchers))
         } else {
             None
@@ -184,8 +192,12 @@ impl Session {
         self.tell(id).await.map(|_| ())
     }
 
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.retired.contains(&id)
+    }
+
     fn free_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
@@ -217,6 +229,7 @@ impl Session {
                 Ok(part) => part,
                 Err(compacted) => {
                     self.watchers.remove(&id);
+                    self.retired.insert(id);
                     let mut answer = self.answer(id);
                     if let Some(header) = &mut answer.header {
                         header.revision = 0;

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cfg_api::etcdserverpb as pb;
 use pb::AlarmType;
 use pb::alarm_request::AlarmAction;
+use prost::Message;
 
 pub use refused::Refused;
 pub use snapshot::{READ_PIECE, StateError};
@@ -66,6 +67,12 @@ impl Machine {
     /// Whether the store is full: only what makes room is taken.
     pub fn is_full(&self) -> bool {
         self.alarms.iter().any(|&(_, kind)| kind == i32::from(AlarmType::Nospace))
+    }
+
+    /// What all of it takes, bytes, near enough for a quota.
+    pub fn bytes(&self) -> u64 {
+        let members = self.members.values().map(|member| member.description.encoded_len() as u64);
+        self.store.bytes() + members.sum::<u64>()
     }
 
     /// The alarms that stand.
@@ -165,6 +172,9 @@ impl Machine {
     fn admit(&mut self, index: u64, description: Description, learner: bool) -> Result<MemberId, Refused> {
         if self.is_reached_at(&description.peer_urls, 0) {
             return Err(Refused::peer_urls_taken());
+        }
+        if learner && self.members.values().any(|member| member.learner) {
+            return Err(Refused::too_many_learners());
         }
         // An entry admits one member at most: its index is the number.
         if index <= FOUNDER || self.members.contains_key(&index) {

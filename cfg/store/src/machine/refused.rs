@@ -40,6 +40,11 @@ impl Refused {
         Self::new(tonic::Code::NotFound, "etcdserver: member not found")
     }
 
+    /// Who has no vote makes the others work and does not help them: one is enough.
+    pub(crate) fn too_many_learners() -> Self {
+        Self::new(tonic::Code::FailedPrecondition, "etcdserver: too many learner members in cluster")
+    }
+
     /// Two members cannot be reached at the same place.
     pub(crate) fn peer_urls_taken() -> Self {
         Self::new(tonic::Code::FailedPrecondition, "etcdserver: Peer URLs already exists")
