@@ -12,6 +12,9 @@ use crate::harness::place::Place;
 /// How long is searched for a shorter program.
 const SHRINKING: Duration = Duration::from_secs(90);
 
+/// Characters of each side that are printed.
+const SIDE: usize = 6000;
+
 /// Etcd first, then what is compared with it.
 pub struct Pair {
     servers: [Running; 2],
@@ -150,6 +153,7 @@ fn describe(text: &mut String, program: &[Step], difference: &Difference) {
     for (index, step) in program.iter().enumerate() {
         let _ = writeln!(text, "{index:4}  {step}");
     }
-    let [first, second] = &difference.sides;
+    // Large values would fill screens.
+    let [first, second] = difference.sides.each_ref().map(|side| side.chars().take(SIDE).collect::<String>());
     let _ = writeln!(text, "They differ at {}:\n  etcd:   {first}\n  tested: {second}", difference.place);
 }
