@@ -20,7 +20,7 @@ pub struct Pair {
     servers: [Running; 2],
     sessions: [Session; 2],
     bend: fn(Step) -> Step,
-    _place: Place,
+    _places: [Place; 2],
 }
 
 /// Where two servers part.
@@ -34,13 +34,14 @@ pub struct Difference {
 impl Pair {
     /// Starts both with nothing in them. `bend` changes what the second is sent.
     pub async fn start(second: Server, bend: fn(Step) -> Step) -> Self {
-        let place = Place::in_memory("differ");
-        let servers = [Server::Etcd.start(place.root(), "first"), second.start(place.root(), "second")];
+        let places = [Server::Etcd.place("first"), second.place("second")];
+        let servers =
+            [Server::Etcd.start(places[0].root(), "first"), second.start(places[1].root(), "second")];
         let sessions = [
             Session::connect(&servers[0].client_url, |step| step).await,
             Session::connect(&servers[1].client_url, bend).await,
         ];
-        Self { servers, sessions, bend, _place: place }
+        Self { servers, sessions, bend, _places: places }
     }
 
     /// Runs a program on both, and returns what both said.

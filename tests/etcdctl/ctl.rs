@@ -22,7 +22,7 @@ pub struct Ctl {
 impl Ctl {
     /// Starts a server for one test.
     pub fn start(server: Server, test: &str) -> Self {
-        let place = Place::in_memory(test);
+        let place = server.place(test);
         let server = server.start(place.root(), "one");
         Self { place, server }
     }
