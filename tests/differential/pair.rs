@@ -100,6 +100,11 @@ fn candidates(program: &[Step], part: usize) -> Vec<Vec<Step>> {
     for begin in (0..program.len()).step_by(width).rev() {
         let end = (begin + width).min(program.len());
         all.push([&program[..begin], &program[end..]].concat());
+        if width == 1 {
+            // What comes later may depend on a revision that the step made.
+            let after = program[end..].iter().map(Step::one_revision_earlier);
+            all.push(program[..begin].iter().cloned().chain(after).collect());
+        }
     }
     if part == 0 {
         for (index, step) in program.iter().enumerate() {
