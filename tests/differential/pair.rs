@@ -35,8 +35,11 @@ impl Pair {
     /// Starts both with nothing in them. `bend` changes what the second is sent.
     pub async fn start(second: Server, bend: fn(Step) -> Step) -> Self {
         let places = [Server::Etcd.place("first"), second.place("second")];
-        let servers =
-            [Server::Etcd.start(places[0].root(), "first"), second.start(places[1].root(), "second")];
+        let servers = std::thread::scope(|scope| {
+            let first = scope.spawn(|| Server::Etcd.start(places[0].root(), "first"));
+            let second = second.start(places[1].root(), "second");
+            [first.join().expect("etcd starts"), second]
+        });
         let sessions = [
             Session::connect(&servers[0].client_url, |step| step).await,
             Session::connect(&servers[1].client_url, bend).await,
