@@ -26,6 +26,7 @@ mod watching;
 
 use std::time::Instant;
 
+use cfg_api::etcdserverpb::{PutRequest, WatchCreateRequest};
 use harness::cfg::Server;
 use harness::random::Random;
 use harness::rounds;
@@ -69,16 +70,40 @@ fn answers_are_those_of_etcd() {
     });
 }
 
-/// A side that is asked for something else once in a while is found out, and the program shrinks to what matters.
+/// Random programs make it too rarely.
 #[test]
-fn a_planted_difference_is_found_and_shrinks() {
-    let bend = |step: Step| match step {
-        Step::Delete(mut delete) if delete.prev_kv => {
-            delete.prev_kv = false;
-            Step::Delete(delete)
-        }
-        other => other,
+fn what_is_much_comes_in_fragments() {
+    let large = |key: &'static str| {
+        let value = vec![b'v'; generate::LARGE].into();
+        Step::Put(PutRequest { key: key.into(), value, ..PutRequest::default() })
     };
+    let watch = |range_end: &'static str, fragment: bool| {
+        let (key, range_end) = ("a".into(), range_end.into());
+        Step::Watch(WatchCreateRequest {
+            key,
+            range_end,
+            start_revision: 1,
+            fragment,
+            ..WatchCreateRequest::default()
+        })
+    };
+    let program = [large("a"), large("b"), large("c"), watch("z", true), watch("z", false), watch("c", true)];
+    block_on(async {
+        let mut pair = Pair::start(Server::TESTED, |step| step).await;
+        match pair.compare(&program).await {
+            Ok(transcript) => {
+                let fragmented: Vec<bool> =
+                    transcript.watchers.iter().map(|watcher| watcher.fragmented).collect();
+                assert_eq!(fragmented, [true, false, true]);
+            }
+            Err(difference) => panic!("they differ at {}", difference.place),
+        }
+    });
+}
+
+/// A side that is asked for something else once in a while is found out, and the program shrinks to `steps` at most,
+/// among them one that shows `words`.
+fn assert_found(bend: fn(Step) -> Step, steps: usize, words: &[&str]) {
     block_on(async {
         let mut pair = Pair::start(Server::Etcd, bend).await;
         for seed in 0..100 {
@@ -86,11 +111,36 @@ fn a_planted_difference_is_found_and_shrinks() {
             if pair.compare(&program).await.is_err() {
                 let (program, difference) = pair.shrink(Server::Etcd, program).await.expect("it stays");
                 let listing: Vec<String> = program.iter().map(Step::to_string).collect();
-                assert!(program.len() <= 3, "{}:\n{}", difference.place, listing.join("\n"));
-                assert!(listing.iter().any(|step| step.contains("delete") && step.contains("prev_kv")));
+                eprintln!("differ at {}:\n  {}", difference.place, listing.join("\n  "));
+                assert!(program.len() <= steps);
+                assert!(listing.iter().any(|step| words.iter().all(|word| step.contains(word))));
                 return;
             }
         }
         panic!("the planted difference was not seen");
     });
+}
+
+#[test]
+fn a_difference_in_an_answer_is_found_and_shrinks() {
+    let bend = |step: Step| match step {
+        Step::Delete(mut delete) => {
+            delete.prev_kv = false;
+            Step::Delete(delete)
+        }
+        other => other,
+    };
+    assert_found(bend, 2, &["delete", "prev_kv"]);
+}
+
+#[test]
+fn a_difference_in_an_event_is_found_and_shrinks() {
+    let bend = |step: Step| match step {
+        Step::Watch(mut watch) => {
+            watch.prev_kv = false;
+            Step::Watch(watch)
+        }
+        other => other,
+    };
+    assert_found(bend, 3, &["watch", "prev_kv"]);
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::cfg::Server;
-use harness::place::Place;
 use harness::process;
 
 /// The interpreter of the environment that `cargo xtask packages` makes in the target directory.
@@ -22,7 +21,7 @@ fn python() -> PathBuf {
 fn the_json_gateway_serves_etcd3gw() {
     let python = python();
     for server in Server::all() {
-        let place = Place::in_memory("etcd3gw");
+        let place = server.place("etcd3gw");
         let running = server.start(place.root(), "one");
         let address = running.client_url.strip_prefix("http://").expect("a URL without TLS");
         let (host, port) = address.split_once(':').expect("a URL with a port");

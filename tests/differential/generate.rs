@@ -16,25 +16,31 @@ use crate::harness::random::Random;
 const KEYS: [&[u8]; 9] = [b"a", b"aa", b"ab", b"aba", b"b", b"b\0", b"a\xff", b"\xff", b"c"];
 const VALUES: [&[u8]; 6] = [b"", b"1", b"2", b"10", b"x", b"\0\xff"];
 /// Lease ids, the usual ones more often; the last one is never granted.
-const LEASES: [i64; 9] = [0x1001, 0x1001, 0x1001, 0x1001, 0x1002, 0x1002, 0x1003, i64::MAX, 0x1fff];
+const LEASES: [i64; 12] =
+    [0x1001, 0x1001, 0x1001, 0x1001, 0x1001, 0x1001, 0x1001, 0x1002, 0x1002, 0x1003, i64::MAX, 0x1fff];
 /// Operations that one transaction may have.
 const OPS_MAX: usize = 128;
 /// More than a request may hold.
 const TOO_LARGE: usize = (3 << 19) + 1;
+/// So much that two of them are more than a watcher is told at once.
+pub const LARGE: usize = 1_400_000;
 
 /// A program of 20 to 60 steps.
 pub fn program(seed: u64) -> Vec<Step> {
-    let mut generator = Generator { random: Random::new(seed), revisions: 0 };
+    let mut generator = Generator { random: Random::new(seed), revisions: 0, large: false };
+    generator.large = generator.once_in(40);
     let steps = generator.random.between(20, 60);
     // First something to work with.
     let fill = generator.random.below(9);
-    (0..steps).map(|number| if number < fill { generator.fill() } else { generator.step() }).collect()
+    (0..steps).map(|number| if number < fill { generator.fill(number) } else { generator.step() }).collect()
 }
 
 struct Generator {
     random: Random,
     /// Revisions that the program has made at most, if nothing was refused.
     revisions: i64,
+    /// Some puts are [`LARGE`].
+    large: bool,
 }
 
 impl Generator {
@@ -42,7 +48,12 @@ impl Generator {
         match self.random.below(100) {
             0..=24 => {
                 self.revisions += 1;
-                Step::Put(self.put())
+                let mut put = self.put();
+                // Not in transactions: beyond twice the limit of a request gRPC refuses it, in its own words.
+                if self.large && !put.ignore_value && self.once_in(2) {
+                    put.value = Bytes::from(vec![b'y'; LARGE]);
+                }
+                Step::Put(put)
             }
             25..=44 => Step::Range(self.range()),
             45..=49 => {
@@ -53,8 +64,8 @@ impl Generator {
                 self.revisions += 1;
                 Step::Txn(self.txn_unlike_known())
             }
-            68..=69 => self.compact(),
-            70..=83 => self.lease(),
+            68..=70 => self.compact(),
+            71..=83 => self.lease(),
             84..=94 => Step::Watch(self.watch()),
             95..=97 => Step::Cancel(self.random.below(5) as i64),
             _ => Step::Progress,
@@ -62,7 +73,10 @@ impl Generator {
     }
 
     /// Keys and leases.
-    fn fill(&mut self) -> Step {
+    fn fill(&mut self, number: u64) -> Step {
+        if number == 0 {
+            return Step::Grant(LeaseGrantRequest { ttl: 3600, id: LEASES[0] });
+        }
         if self.once_in(4) {
             return Step::Grant(LeaseGrantRequest { ttl: 3600, id: self.own_lease_id() });
         }
@@ -96,18 +110,18 @@ impl Generator {
     /// First key and end of a range.
     fn keys(&mut self) -> (Bytes, Bytes) {
         let key = self.key();
-        match self.random.below(12) {
-            0..=3 => (key, Bytes::new()),
-            4..=6 => {
+        match self.random.below(14) {
+            0..=2 => (key, Bytes::new()),
+            3..=6 => {
                 // Ends that are before the key, or equal to it, come of themselves.
                 let end = self.key();
                 (key, end)
             }
-            7..=8 => {
+            7..=9 => {
                 let end = prefix_end(&key);
                 (key, end)
             }
-            9 => (key, Bytes::from_static(&[0])),
+            10..=11 => (key, Bytes::from_static(&[0])),
             _ => (Bytes::from_static(&[0]), Bytes::from_static(&[0])),
         }
     }
@@ -115,8 +129,7 @@ impl Generator {
     /// A relative revision: mostly one that the program made, sometimes one that it did not.
     fn revision(&mut self) -> i64 {
         match self.random.below(40) {
-            0 => -2,
-            1 => -1,
+            0..=1 => -1 - self.random.below(9) as i64,
             2..=4 => self.revisions + 1 + self.random.below(4) as i64,
             5 => 1_000_000_000,
             6 => BELOW_ZERO,
@@ -138,7 +151,8 @@ impl Generator {
             range_end,
             limit: if self.once_in(3) { self.random.below(5) as i64 } else { 0 },
             revision: self.maybe_revision(5),
-            sort_order: if sorted { self.random.below(3) as i32 } else { 0 },
+            // Rarely one that there is not.
+            sort_order: if sorted { (self.random.below(3) + u64::from(self.once_in(60))) as i32 } else { 0 },
             sort_target: if sorted { self.random.below(5) as i32 } else { 0 },
             serializable: self.once_in(4),
             keys_only: self.once_in(6),
@@ -151,8 +165,8 @@ impl Generator {
     }
 
     fn put(&mut self) -> PutRequest {
-        let ignore_value = self.once_in(8);
-        let ignore_lease = self.once_in(8);
+        let ignore_value = self.once_in(10);
+        let ignore_lease = self.once_in(10);
         // Both at once is refused.
         let value = if ignore_value && !self.once_in(8) { Bytes::new() } else { self.value() };
         let lease = if self.once_in(4) && (!ignore_lease || self.once_in(8)) { self.lease_id() } else { 0 };
@@ -230,7 +244,8 @@ impl Generator {
     }
 
     fn compact(&mut self) -> Step {
-        Step::Compact(CompactionRequest { revision: self.revision(), physical: !self.once_in(3) })
+        let revision = if self.once_in(12) { 0 } else { self.revision() };
+        Step::Compact(CompactionRequest { revision, physical: !self.once_in(3) })
     }
 
     fn lease(&mut self) -> Step {
@@ -280,7 +295,7 @@ impl Generator {
             filters,
             prev_kv: self.once_in(2),
             watch_id: if self.once_in(2) { self.random.between(1, 4) as i64 } else { 0 },
-            fragment: self.once_in(4),
+            fragment: self.once_in(if self.large { 2 } else { 4 }),
         }
     }
 }

@@ -12,12 +12,15 @@ use crate::harness::place::Place;
 /// How long is searched for a shorter program.
 const SHRINKING: Duration = Duration::from_secs(90);
 
+/// Characters of each side that are printed.
+const SIDE: usize = 6000;
+
 /// Etcd first, then what is compared with it.
 pub struct Pair {
     servers: [Running; 2],
     sessions: [Session; 2],
     bend: fn(Step) -> Step,
-    _place: Place,
+    _places: [Place; 2],
 }
 
 /// Where two servers part.
@@ -31,13 +34,17 @@ pub struct Difference {
 impl Pair {
     /// Starts both with nothing in them. `bend` changes what the second is sent.
     pub async fn start(second: Server, bend: fn(Step) -> Step) -> Self {
-        let place = Place::in_memory("differ");
-        let servers = [Server::Etcd.start(place.root(), "first"), second.start(place.root(), "second")];
+        let places = [Server::Etcd.place("first"), second.place("second")];
+        let servers = std::thread::scope(|scope| {
+            let first = scope.spawn(|| Server::Etcd.start(places[0].root(), "first"));
+            let second = second.start(places[1].root(), "second");
+            [first.join().expect("etcd starts"), second]
+        });
         let sessions = [
             Session::connect(&servers[0].client_url, |step| step).await,
             Session::connect(&servers[1].client_url, bend).await,
         ];
-        Self { servers, sessions, bend, _place: place }
+        Self { servers, sessions, bend, _places: places }
     }
 
     /// Runs a program on both, and returns what both said.
@@ -96,6 +103,11 @@ fn candidates(program: &[Step], part: usize) -> Vec<Vec<Step>> {
     for begin in (0..program.len()).step_by(width).rev() {
         let end = (begin + width).min(program.len());
         all.push([&program[..begin], &program[end..]].concat());
+        if width == 1 {
+            // What comes later may depend on a revision that the step made.
+            let after = program[end..].iter().map(Step::one_revision_earlier);
+            all.push(program[..begin].iter().cloned().chain(after).collect());
+        }
     }
     if part == 0 {
         for (index, step) in program.iter().enumerate() {
@@ -150,6 +162,7 @@ fn describe(text: &mut String, program: &[Step], difference: &Difference) {
     for (index, step) in program.iter().enumerate() {
         let _ = writeln!(text, "{index:4}  {step}");
     }
-    let [first, second] = &difference.sides;
+    // Large values would fill screens.
+    let [first, second] = difference.sides.each_ref().map(|side| side.chars().take(SIDE).collect::<String>());
     let _ = writeln!(text, "They differ at {}:\n  etcd:   {first}\n  tested: {second}", difference.place);
 }

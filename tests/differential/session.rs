@@ -22,6 +22,9 @@ use super::watching::{Watcher, Watching};
 /// How long one answer may take.
 pub const ANSWER: Duration = Duration::from_secs(10);
 
+/// How large one answer may be: etcd sends a watcher all that it has missed at once.
+pub const ANSWER_SIZE: usize = 64 << 20;
+
 /// What a server said to a program.
 pub struct Transcript {
     /// To each step.
@@ -62,7 +65,8 @@ impl Session {
     pub async fn connect(url: &str, bend: fn(Step) -> Step) -> Self {
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL").connect_timeout(ANSWER);
         let channel = endpoint.connect().await.unwrap_or_else(|error| panic!("{url}: {error}"));
-        let (kv, lease) = (KvClient::new(channel.clone()), LeaseClient::new(channel.clone()));
+        let kv = KvClient::new(channel.clone()).max_decoding_message_size(ANSWER_SIZE);
+        let lease = LeaseClient::new(channel.clone());
         let mut session = Self { channel, kv, lease, compacted: 0, bend };
         let probe = LeaseGrantRequest { ttl: 3600, id: 1 };
         let granted = session.lease.lease_grant(probe).await;

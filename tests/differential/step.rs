@@ -44,38 +44,59 @@ pub enum Step {
 /// The relative revision that stands for -1, which is no revision.
 pub const BELOW_ZERO: i64 = i64::MIN;
 
-/// A relative revision made absolute.
-fn absolute(base: i64, revision: &mut i64) {
-    *revision = match *revision {
-        0 => 0,
-        BELOW_ZERO => -1,
-        relative => (base + relative).max(1),
-    };
-}
-
 impl Step {
     /// The request as it is sent by a program that begins at revision `base`.
     pub fn at(mut self, base: i64) -> Step {
-        match &mut self {
-            Step::Range(range) => absolute_range(base, range),
-            Step::Txn(txn) => absolute_txn(base, txn),
-            Step::Compact(compact) => absolute(base, &mut compact.revision),
-            Step::Watch(watch) => absolute(base, &mut watch.start_revision),
-            _ => {}
+        for revision in self.revisions() {
+            *revision = match *revision {
+                0 => 0,
+                BELOW_ZERO => -1,
+                relative => (base + relative).max(1),
+            };
         }
         self
     }
 
-    /// What is left of the step with one part less; the transaction's parts are its conditions and operations.
-    pub fn smaller(&self) -> Vec<Step> {
+    /// All revisions in it.
+    fn revisions(&mut self) -> Vec<&mut i64> {
         match self {
-            Step::Txn(txn) => smaller_txn(txn).into_iter().map(Step::Txn).collect(),
+            Step::Range(range) => range_revisions(range),
+            Step::Txn(txn) => txn_revisions(txn),
+            Step::Compact(compact) => vec![&mut compact.revision],
+            Step::Watch(watch) => vec![&mut watch.start_revision],
             _ => Vec::new(),
         }
     }
+
+    /// The step for a program that makes a revision less before it.
+    pub fn one_revision_earlier(&self) -> Step {
+        let mut step = self.clone();
+        step.revisions().into_iter().filter(|revision| **revision > 1).for_each(|revision| *revision -= 1);
+        step
+    }
+
+    /// What is left of the step with one part less: a revision that is not set, an option that is off; of a
+    /// transaction a condition or an operation.
+    pub fn smaller(&self) -> Vec<Step> {
+        let mut all: Vec<Step> = match self {
+            Step::Txn(txn) => smaller_txn(txn).into_iter().map(Step::Txn).collect(),
+            Step::Range(range) => smaller_range(range).into_iter().map(Step::Range).collect(),
+            Step::Put(put) => smaller_put(put).into_iter().map(Step::Put).collect(),
+            Step::Watch(watch) => smaller_watch(watch).into_iter().map(Step::Watch).collect(),
+            _ => Vec::new(),
+        };
+        let mut step = self.clone();
+        for index in 0..step.revisions().len() {
+            let mut unset = self.clone();
+            *unset.revisions()[index] = 0;
+            all.push(unset);
+        }
+        all.retain(|smaller| smaller != self);
+        all
+    }
 }
 
-fn absolute_range(base: i64, range: &mut RangeRequest) {
+fn range_revisions(range: &mut RangeRequest) -> Vec<&mut i64> {
     let RangeRequest {
         revision,
         min_mod_revision,
@@ -84,25 +105,58 @@ fn absolute_range(base: i64, range: &mut RangeRequest) {
         max_create_revision,
         ..
     } = range;
-    let bounds = [revision, min_mod_revision, max_mod_revision, min_create_revision, max_create_revision];
-    bounds.into_iter().for_each(|revision| absolute(base, revision));
+    vec![revision, min_mod_revision, max_mod_revision, min_create_revision, max_create_revision]
 }
 
-fn absolute_txn(base: i64, txn: &mut TxnRequest) {
+fn txn_revisions(txn: &mut TxnRequest) -> Vec<&mut i64> {
+    let mut all = Vec::new();
     for compare in &mut txn.compare {
         if let Some(TargetUnion::CreateRevision(revision) | TargetUnion::ModRevision(revision)) =
             &mut compare.target_union
         {
-            absolute(base, revision);
+            all.push(revision);
         }
     }
     for op in txn.success.iter_mut().chain(&mut txn.failure) {
         match &mut op.request {
-            Some(Request::RequestRange(range)) => absolute_range(base, range),
-            Some(Request::RequestTxn(inner)) => absolute_txn(base, inner),
+            Some(Request::RequestRange(range)) => all.extend(range_revisions(range)),
+            Some(Request::RequestTxn(inner)) => all.extend(txn_revisions(inner)),
             _ => {}
         }
     }
+    all
+}
+
+fn smaller_range(range: &RangeRequest) -> Vec<RangeRequest> {
+    let range = || range.clone();
+    vec![
+        RangeRequest { limit: 0, ..range() },
+        RangeRequest { sort_order: 0, sort_target: 0, ..range() },
+        RangeRequest { serializable: false, ..range() },
+        RangeRequest { keys_only: false, ..range() },
+        RangeRequest { count_only: false, ..range() },
+    ]
+}
+
+fn smaller_put(put: &PutRequest) -> Vec<PutRequest> {
+    let put = || put.clone();
+    vec![
+        PutRequest { lease: 0, ..put() },
+        PutRequest { prev_kv: false, ..put() },
+        PutRequest { ignore_value: false, ..put() },
+        PutRequest { ignore_lease: false, ..put() },
+    ]
+}
+
+fn smaller_watch(watch: &WatchCreateRequest) -> Vec<WatchCreateRequest> {
+    let watch = || watch.clone();
+    vec![
+        WatchCreateRequest { progress_notify: false, ..watch() },
+        WatchCreateRequest { filters: Vec::new(), ..watch() },
+        WatchCreateRequest { prev_kv: false, ..watch() },
+        WatchCreateRequest { watch_id: 0, ..watch() },
+        WatchCreateRequest { fragment: false, ..watch() },
+    ]
 }
 
 fn smaller_txn(txn: &TxnRequest) -> Vec<TxnRequest> {

@@ -66,6 +66,7 @@ impl Tally {
             self.count("events", watcher.events.len() as u64);
             let before = watcher.events.iter().filter(|event| event.prev_kv.is_some()).count();
             self.count("events with what was before", before as u64);
+            self.count("watcher told in fragments", u64::from(watcher.fragmented));
             if watcher.end.as_ref().is_some_and(|end| end.compact_revision != 0) {
                 self.count(COMPACTED, 1);
             }

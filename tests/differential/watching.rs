@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 
 use super::answer::{Answer, Clean};
 use super::known::is_overlooked;
-use super::session::ANSWER;
+use super::session::{ANSWER, ANSWER_SIZE};
 
 /// Requests that may wait on the stream; there is never more than one.
 const REQUESTS: usize = 4;
@@ -37,6 +37,8 @@ pub struct Watcher {
     reached: i64,
     /// Its last answer has not told all of its revision.
     in_fragments: bool,
+    /// Some answer came in pieces.
+    pub fragmented: bool,
     /// All events in order, those aside that count on no side.
     pub events: Vec<Event>,
     /// A revision came in two answers that were not declared as fragments.
@@ -62,6 +64,14 @@ impl Watcher {
         if self.request.key.is_empty() { Bytes::from_static(&[0]) } else { self.request.key.clone() }
     }
 
+    fn covers(&self, key: &Bytes) -> bool {
+        match &self.request.range_end[..] {
+            [] => self.key() == key,
+            [0] => self.key() <= key,
+            end => self.key() <= key && &key[..] < end,
+        }
+    }
+
     /// Whether it sees writes, and deletions.
     fn sees(&self) -> (bool, bool) {
         (!self.request.filters.contains(&0), !self.request.filters.contains(&1))
@@ -76,6 +86,7 @@ impl Watcher {
         let goes_on = first.is_some_and(|kv| kv.mod_revision == self.reached);
         self.torn |= goes_on && !self.in_fragments;
         self.in_fragments = response.fragment;
+        self.fragmented |= response.fragment;
         for event in response.events {
             self.reached = event.kv.as_ref().map_or(self.reached, |kv| kv.mod_revision);
             if !is_overlooked(&event, self.compacted) {
@@ -116,6 +127,7 @@ impl Watching {
                 due: 0,
                 reached: 0,
                 in_fragments: false,
+                fragmented: false,
                 events: Vec::new(),
                 torn: false,
                 end: None,
@@ -173,12 +185,13 @@ impl Watching {
 
     /// `key` was written at this revision, and perhaps deleted at that: who watches it is to see it.
     pub fn expect(&mut self, key: &Bytes, put: i64, deleted: Option<i64>) {
-        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.key() == key) {
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.covers(key)) {
             let due = match (watcher.sees(), deleted) {
                 ((_, true), Some(deleted)) => deleted,
                 ((true, _), _) => put,
-                ((false, _), _) => 0,
+                ((false, _), _) => continue,
             };
+            // One that begins later sees only the last of what is done here, or nothing.
             if watcher.request.start_revision <= due {
                 watcher.due = due;
             }
@@ -222,7 +235,7 @@ impl Watching {
         let (sender, requests) = channel(REQUESTS);
         let first = WatchRequest { request_union: Some(request) };
         sender.send(first).await.map_err(|_| Answer::Late("the stream is closed".into()))?;
-        let mut client = WatchClient::new(server.clone());
+        let mut client = WatchClient::new(server.clone()).max_decoding_message_size(ANSWER_SIZE);
         match timeout(ANSWER, client.watch(ReceiverStream::new(requests))).await {
             Ok(Ok(responses)) => self.stream = Some((sender, responses.into_inner())),
             Ok(Err(status)) => return Err(Answer::Refused(status.code(), status.message().to_owned())),

@@ -14,17 +14,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server and the way to it.
 pub struct Ctl {
-    /// Where things are put that a command reads or writes.
-    pub place: Place,
     server: Running,
+    /// Where things are put that a command reads or writes. Goes after the server.
+    pub place: Place,
 }
 
 impl Ctl {
     /// Starts a server for one test.
     pub fn start(server: Server, test: &str) -> Self {
-        let place = Place::in_memory(test);
+        let place = server.place(test);
         let server = server.start(place.root(), "one");
-        Self { place, server }
+        Self { server, place }
     }
 
     /// Where clients reach the server.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use super::place::Place;
 use super::process;
 
 /// How long a start may take, the election included.
@@ -33,6 +34,15 @@ impl Server {
         let mut all = vec![Server::Etcd];
         all.extend(Some(Self::TESTED).filter(|tested| *tested != Server::Etcd));
         all
+    }
+
+    /// Where one keeps its data in a test: etcd in memory, because its flushes would take most of the time; the store
+    /// where the other servers of the tests do.
+    pub fn place(self, name: &str) -> Place {
+        match self {
+            Server::Etcd => Place::in_memory(name),
+            Server::Store => Place::new(name),
+        }
     }
 
     /// Starts one alone in its cluster with an empty data directory `dir/name` and waits until it serves. Its log is
