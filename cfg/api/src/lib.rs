@@ -1,7 +1,12 @@
 //! Messages and stubs of etcd's v3 API, made at build time from the definitions in `proto/`. Client and server of the
 //! configuration store meet here and nowhere else, so a real etcd can stand on either side.
 #![forbid(unsafe_code)]
-#![allow(missing_docs, clippy::doc_markdown, reason = "the generated names are etcd's")]
+#![allow(
+    missing_docs,
+    clippy::doc_markdown,
+    clippy::enum_variant_names,
+    reason = "the generated names are etcd's"
+)]
 
 /// Keys, values and events.
 pub mod mvccpb {
