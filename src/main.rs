@@ -5,6 +5,7 @@
 mod admin;
 mod args;
 mod completions;
+mod config;
 mod config_reference;
 mod data_dir;
 mod endpoints;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Up(arguments) => up::run(&global, arguments),
         Command::Volume(command) => volume::run(&global, command),
+        Command::Config(command) => config::run(&global, command),
         Command::Completions { shell } => completions::run(shell),
         Command::ConfigReference { form } => config_reference::run(form),
     };

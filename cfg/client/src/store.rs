@@ -310,7 +310,10 @@ impl Store {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let options = &self.shared.options;
-        let connection = self.shared.connections.get(options).await?;
+        let connection = match timeout_at(deadline, self.shared.connections.get(options)).await {
+            Ok(connection) => connection?,
+            Err(_) => return Err(Failed::NotSent("no connection before the deadline".to_owned())),
+        };
         let until = deadline.min(Instant::now() + options.request_timeout);
         let failure = match timeout_at(until, send(connection.channel.clone())).await {
             Ok(Ok(answer)) => {
