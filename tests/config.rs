@@ -88,6 +88,21 @@ fn a_key_is_a_document_or_a_folder() {
     store.run(&["set", "/a", "1"], 4).assert_error("/a is a folder");
     store.set("/x", "1");
     store.run(&["rename", "/x", "/a/b/x"], 4).assert_error("/a/b is a document");
+    // Also when both are made at the same moment: what the first look did not find, the transaction does.
+    let mut refused = 0;
+    for number in 0..20 {
+        let (document, inside) = (format!("/r/{number}"), format!("/r/{number}/x"));
+        let mut both = [&document, &inside].map(|key| {
+            let mut command = store.command(&["set", key, "1"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started")
+        });
+        for child in &mut both {
+            refused += usize::from(child.wait().expect("ended").code() == Some(4));
+        }
+        let there = store.json(&["list-recursive", &document]);
+        assert_eq!(there.as_array().map(Vec::len), Some(1), "{there}");
+    }
+    assert_eq!(refused, 20);
     // A foreign client can; then the folder counts.
     store.cluster.ctl(&["put", "/a/b/c", "1"]);
     let list = store.run(&["list", "/a"], 0);

@@ -180,9 +180,10 @@ fn a_large_change_that_was_killed_goes_on() {
     let mut import = store.command(&["import", path.to_str().expect("text")]);
     let mut import = import.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
     let begin = Instant::now();
-    // Bounded polling for the first keys: then the journal is complete and most of it is left.
+    // With the first keys the journal is complete and most of it is left.
     while !store.cluster.ctl(&["get", "/many/00000"]).contains("xxx") {
         assert!(begin.elapsed() < Duration::from_secs(120));
+        // sleep: another process writes its first key; bounded.
         std::thread::sleep(Duration::from_millis(5));
     }
     import.kill().expect("killed");

@@ -243,8 +243,8 @@ fn single(mut batches: Vec<Batch>, key: &KeyPath) -> Result<Batch, Failure> {
 
 fn interrupted(id: &str, done: usize, pieces: usize, why: &str) -> Failure {
     let message = format!(
-        "{id} stopped with {} of {pieces} transactions left: {why}; undo that and `ovs config resume {id}`, or forget the \
-         rest with `ovs config resume {id} --abort`",
+        "{id} stopped with {} of {pieces} transactions left: {why}; undo that and `ovs config resume {id}`, or \
+         forget the rest with `ovs config resume {id} --abort`",
         pieces - done
     );
     Failure::new(Kind::Conflict, message)

@@ -77,6 +77,11 @@ impl Session {
     }
 }
 
+/// A number of keys in words.
+fn counted(keys: usize) -> String {
+    if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") }
+}
+
 /// What an error of the store means for a command.
 fn failure_of(error: Error) -> Failure {
     let (kind, advice) = match &error {

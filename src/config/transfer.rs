@@ -9,11 +9,11 @@ use cfg_client::{Content as ListContent, KeyPath};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
-use super::Session;
 use super::change::{Edit, Intent};
 use super::read::text;
 use super::secret::Content;
 use super::write::{key_of, not_stored};
+use super::{Session, counted};
 use crate::failure::{Failure, Kind};
 
 /// What a file says of itself.
@@ -89,7 +89,7 @@ impl Session {
         replace(file, content.as_bytes()).map_err(failed)?;
         let shown = file.display().to_string();
         self.show(&json!({"file": shown, "keys": keys, "revision": revision}), || {
-            format!("exported {keys} keys of revision {revision} to {shown}")
+            format!("exported {} of revision {revision} to {shown}", counted(keys))
         })
     }
 
@@ -126,7 +126,7 @@ impl Session {
         let imported = edits.len();
         if edits.is_empty() {
             return self.show(&json!({"imported": 0, "unchanged": unchanged}), || {
-                format!("imported nothing, {unchanged} keys are so already")
+                format!("imported nothing; so already: {}", counted(unchanged))
             });
         }
         let Some(revision) = self.commit(&edits, &intent).await? else {
@@ -135,7 +135,11 @@ impl Session {
             return Err(Failure::new(Kind::Conflict, message));
         };
         self.show(&json!({"imported": imported, "unchanged": unchanged, "revision": revision}), || {
-            format!("imported {imported} keys at revision {revision}, {unchanged} were so already")
+            format!(
+                "imported {} at revision {revision}; so already: {}",
+                counted(imported),
+                counted(unchanged)
+            )
         })
     }
 }

@@ -9,7 +9,7 @@ use super::change::{Edit, Intent};
 use super::history;
 use super::place::Place;
 use super::secret::Content;
-use super::{Session, failure_of};
+use super::{Session, counted, failure_of};
 use crate::failure::{Failure, Kind};
 
 /// How often a change is based anew on what others wrote meanwhile.
@@ -105,7 +105,7 @@ impl Session {
     fn deleted(&self, what: &str, keys: usize, revision: i64) -> Result<(), Failure> {
         self.show(&json!({"deleted": what, "keys": keys, "revision": revision}), || match keys {
             1 => format!("deleted {what} at revision {revision}"),
-            keys => format!("deleted {what}, {keys} keys, at revision {revision}"),
+            keys => format!("deleted {what}, {}, at revision {revision}", counted(keys)),
         })
     }
 
@@ -147,7 +147,7 @@ impl Session {
                 let (from, to) = (from.as_str(), to.as_str());
                 return self
                     .show(&json!({"from": from, "to": to, "keys": keys, "revision": revision}), || {
-                        format!("renamed {from} to {to}, {keys} keys, at revision {revision}")
+                        format!("renamed {from} to {to}, {}, at revision {revision}", counted(keys))
                     });
             }
         }

@@ -125,6 +125,24 @@ async fn a_listing_is_of_one_revision_however_many_pages_it_takes() {
     assert_eq!(again, before);
     let keys = store.list_path(&key("/list"), Content::Keys, Some(before.revision)).await.expect("listed");
     assert!(keys.pairs.len() == 20 && keys.pairs.iter().all(|pair| pair.value.is_empty()));
+    // While two keys at its ends change together, no listing sees one of them changed.
+    let writer = store.clone();
+    let writing = tokio::spawn(async move {
+        for number in 0..200 {
+            let number = number.to_string();
+            writer.transact(&puts(&[("/p/a", &number), ("/p/z", &number)])).await.expect("put");
+        }
+    });
+    let paged = Store::open(&url, Options { page_keys: 1, ..quick() }).expect("opened");
+    let mut seen = std::collections::BTreeSet::new();
+    while !writing.is_finished() {
+        let listing = paged.list_path(&key("/p"), Content::Values, None).await.expect("listed");
+        let values: Vec<_> = listing.pairs.iter().map(|pair| pair.value.clone()).collect();
+        assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "{values:?}");
+        seen.extend(values);
+    }
+    writing.await.expect("written");
+    assert!(seen.len() > 5, "listings while it was written: {}", seen.len());
     let bounded = Store::open(&url, Options { listing_limit: 300_000, ..quick() }).expect("opened");
     let listing = bounded.list_path(&key("/list"), Content::Values, Some(before.revision)).await;
     assert!(matches!(listing, Err(Error::TooLarge { .. })), "{listing:?}");

@@ -102,6 +102,7 @@ impl Cluster {
         let begin = Instant::now();
         while !cluster.try_ctl(&["endpoint", "health"]).status.success() {
             assert!(begin.elapsed() < START, "{}", cluster.log());
+            // sleep: another process becomes healthy, and tells nobody; bounded.
             thread::sleep(Duration::from_millis(50));
         }
         cluster
