@@ -194,6 +194,34 @@ fn writers_do_not_overwrite_each_other() {
 }
 
 #[test]
+fn a_value_is_set_for_all_hosts_of_a_vpool() {
+    let store = ConfigStore::start();
+    let set = |value: &str, code: i32| {
+        store.run(&["set", "--vpool", "g", "scocache|trigger_gap", value, "--json"], code)
+    };
+    set("1GB", 3).assert_error("there is no host");
+    for host in ["h1", "h2"] {
+        store.set(&format!("/ovs/vpools/g/hosts/{host}/config/nbd"), "{}");
+    }
+    store.set("/ovs/vpools/g/hosts/h2/config/scocache", r#"{"trigger_gap":"2GB","x":1}"#);
+    store.set("/ovs/vpools/gg/hosts/h3/config/nbd", "{}");
+    store.set("/ovs/vpools/g/hosts/h4/retired", "true");
+    assert_eq!(set("2GB", 0).json()["set"], 1);
+    let both = set("3GB", 0).json();
+    assert_eq!((&both["set"], &both["unchanged"]), (&json!(2), &json!(0)));
+    for (host, document) in
+        [("h1", json!({"trigger_gap": "3GB"})), ("h2", json!({"trigger_gap": "3GB", "x": 1}))]
+    {
+        let shown = store.json(&["get", &format!("/ovs/vpools/g/hosts/{host}/config/scocache")]);
+        assert_eq!((&shown["value"], &shown["revision"]), (&document, &both["revision"]), "at once");
+    }
+    assert_eq!(set("3GB", 0).json()["set"], 0);
+    assert_eq!(store.out(&["list-recursive", "/ovs/vpools/gg"]), "/ovs/vpools/gg/hosts/h3/config/nbd\n");
+    store.run(&["set", "--vpool", "g", "a//b", "1"], 2);
+    store.run(&["set", "--vpool", "../g", "nbd", "{}"], 2);
+}
+
+#[test]
 fn history_says_who_when_and_what() {
     let store = ConfigStore::start();
     store.run(&["history", "/a"], 3).assert_error("/a has no history");

@@ -94,7 +94,10 @@ fn what_is_exported_is_imported() {
     let lease = store.cluster.ctl(&["lease", "grant", "600"]);
     let lease = lease.split_whitespace().nth(1).expect("an id");
     store.cluster.ctl(&["put", "--lease", lease, "/status", "{}"]);
-    assert_eq!(store.json(&["export", file])["keys"], 4, "not what hangs on a lease");
+    store.cluster.ctl(&["put", "/not//named", "{}"]);
+    let exported = store.run(&["export", file, "--json"], 0);
+    assert!(exported.err.contains("\"/not//named\" is no key"), "{}", exported.err);
+    assert_eq!(exported.json()["keys"], 4, "not what hangs on a lease");
     assert_eq!(std::fs::metadata(file).expect("there").permissions().mode() & 0o777, 0o600);
     assert_eq!(store.json(&["import", file]), json!({"imported": 0, "unchanged": 4}));
 
@@ -202,4 +205,10 @@ fn a_large_change_that_was_killed_goes_on() {
     store.run(&["resume", id], 3).assert_error("it may be done already");
     let history = store.json(&["history", "/many/01500"]);
     assert_eq!(history.as_array().map(Vec::len), Some(1), "once: {history}");
+    // One that was killed while its journal was written has changed nothing.
+    store.cluster.ctl(&["put", "/ovs/changes/journal/early/00000", "[]"]);
+    assert_eq!(store.json(&["resume"])[0]["complete"], false);
+    store.run(&["resume", "early"], 4).assert_error("nothing was changed");
+    store.run(&["resume", "early", "--abort"], 0);
+    assert_eq!(store.json(&["resume"]), json!([]));
 }

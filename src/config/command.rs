@@ -33,14 +33,16 @@ pub(crate) enum ConfigCommand {
     },
     /// Store a value
     Set {
-        /// /a/b/c, or '/a/b/c|x.y' for x.y in the document /a/b/c
-        #[arg(value_parser = Place::parse)]
-        key: Place,
+        /// /a/b/c, or '/a/b/c|x.y' for x.y in the document /a/b/c; with --vpool SECTION or 'SECTION|x.y'
+        key: String,
         /// JSON; inside a document also a bare word, which is a string; - reads standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
+        /// Set it for every host of this vPool
+        #[arg(long, value_name = "GUID")]
+        vpool: Option<String>,
         /// Only if the key was last written at this revision; 0: only if it is not there
-        #[arg(long, value_name = "REV")]
+        #[arg(long, value_name = "REV", conflicts_with = "vpool")]
         if_revision: Option<i64>,
         /// About the change
         #[command(flatten)]

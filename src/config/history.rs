@@ -216,3 +216,69 @@ pub(crate) async fn hasher(store: &Store) -> Result<Hasher, Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry as the page docs/formats/config-history.md shows it.
+    const GOLDEN: &str = concat!(
+        r#"{"time":"2026-11-21T17:34:56Z","by":"user@host","action":"set","note":"why","previous":812,"version":3,"#,
+        r#""secrets":{"/s3/password":"746abf52f46d879201369f324041471d"}}"#,
+        "\n",
+        r#"{"s3":{"password":"***","user":"u"}}"#
+    );
+
+    fn key() -> KeyPath {
+        KeyPath::parse("/b/main").expect("a key")
+    }
+
+    fn head() -> Head {
+        Head {
+            time: "2026-11-21T17:34:56Z".to_owned(),
+            by: "user@host".to_owned(),
+            action: "set".to_owned(),
+            note: Some("why".to_owned()),
+            previous: 812,
+            version: 3,
+            written: None,
+            deleted: false,
+            other: None,
+            secrets: Hashes::new(),
+        }
+    }
+
+    fn parse(value: &[u8]) -> Result<Entry, Failure> {
+        Entry::parse(&Pair {
+            key: "/ovs/history/x/1".into(),
+            value: value.to_vec().into(),
+            create_revision: 813,
+            mod_revision: 813,
+            version: 1,
+            lease: 0,
+        })
+    }
+
+    #[test]
+    fn an_entry_is_a_line_and_the_value() {
+        let value = br#"{"s3": {"user": "u", "password": "p"}}"#;
+        let encoded = encode(head(), &key(), Some(value), Some(&Hasher::new(b"key")));
+        assert_eq!(String::from_utf8_lossy(&encoded), GOLDEN);
+        let page =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/formats/config-history.md"));
+        let page: String = page.expect("the page").lines().map(str::trim_start).collect();
+        assert!(page.contains(&GOLDEN.replace('\n', "")), "the example of the page");
+        let entry = parse(&encoded).expect("parsed");
+        assert_eq!((entry.revision, entry.head.by.as_str(), entry.written()), (813, "user@host", 813));
+        assert!(!entry.value.bytes().is_empty() && entry.head.secrets.len() == 1);
+        let gone = parse(&encode(head(), &key(), None, None)).expect("parsed");
+        assert!(gone.head.deleted && gone.text.is_empty() && gone.written() == 0);
+        let plain = encode(head(), &key(), Some(b"no JSON\n\xff"), None);
+        assert_eq!(parse(&plain).expect("parsed").text, b"no JSON\n\xff", "as it was stored");
+        for damaged in [&b""[..], b"{}", b"{}\n", b"x\n{}"] {
+            assert!(
+                parse(damaged).is_err_and(|failure| failure.to_string().contains("no entry of a history"))
+            );
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod place;
 mod read;
 mod secret;
 mod transfer;
+mod vpool;
 mod watch;
 mod write;
 
@@ -18,6 +19,8 @@ pub(crate) use command::ConfigCommand;
 
 use cfg_client::{Error, Options, Store};
 use serde::Serialize;
+
+use place::Place;
 
 use crate::args::Global;
 use crate::failure::{Failure, Kind};
@@ -46,8 +49,12 @@ impl Session {
             ConfigCommand::List { prefix } => self.list(&prefix).await,
             ConfigCommand::ListRecursive { prefix } => self.list_recursive(&prefix).await,
             ConfigCommand::Get { key, secrets } => self.get(&key, secrets.show).await,
-            ConfigCommand::Set { key, value, if_revision, message } => {
-                self.set(&key, &value, if_revision, message.text).await
+            ConfigCommand::Set { key, value, vpool: Some(vpool), message, .. } => {
+                self.set_vpool(&vpool, &key, &value, message.text).await
+            }
+            ConfigCommand::Set { key, value, if_revision, message, .. } => {
+                let place = Place::parse(&key).map_err(Failure::usage)?;
+                self.set(&place, &value, if_revision, message.text).await
             }
             ConfigCommand::Delete { key, recursive: true, message, .. } => {
                 self.delete_recursive(&key, message.text).await

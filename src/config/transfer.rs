@@ -58,7 +58,11 @@ impl Session {
         };
         // What hangs on a lease is the state of a process, not configuration.
         for pair in pairs.into_iter().filter(|pair| pair.lease == 0) {
-            let key = key_of(&pair)?;
+            let Ok(key) = key_of(&pair) else {
+                let key = String::from_utf8_lossy(&pair.key).into_owned();
+                eprintln!("ovs: {key:?} is no key that ovs can name; it is left out");
+                continue;
+            };
             let mut content = Content::of(&pair.value);
             if !show_secrets {
                 content.mask(&key);

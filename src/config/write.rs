@@ -13,7 +13,7 @@ use super::{Session, counted, failure_of};
 use crate::failure::{Failure, Kind};
 
 /// How often a change is based anew on what others wrote meanwhile.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 impl Session {
     pub(super) async fn set(
@@ -23,8 +23,7 @@ impl Session {
         if_revision: Option<i64>,
         note: Option<String>,
     ) -> Result<(), Failure> {
-        let text = if value == "-" { standard_input()? } else { value.to_owned() };
-        let value = parse(place, &text)?;
+        let (text, value) = given(place, value)?;
         let intent = Intent::new("set", note)?;
         for _ in 0..TRIES {
             let before = self.current(&place.key).await?;
@@ -238,7 +237,7 @@ fn no_json(key: &KeyPath) -> Failure {
     Failure::rejected(format!("{key} is no JSON, so nothing is inside it; set it as a whole"))
 }
 
-fn busy(key: &KeyPath) -> Failure {
+pub(super) fn busy(key: &KeyPath) -> Failure {
     let message = format!("{key} was changed by others each of the {TRIES} times it was tried; try again");
     Failure::new(Kind::Conflict, message)
 }
@@ -263,6 +262,13 @@ fn expect(key: &KeyPath, before: Option<&Pair>, if_revision: Option<i64>) -> Res
         }
         _ => Ok(()),
     }
+}
+
+/// The value of a command as text, and what it means at `place`.
+pub(super) fn given(place: &Place, value: &str) -> Result<(String, Json), Failure> {
+    let text = if value == "-" { standard_input()? } else { value.to_owned() };
+    let value = parse(place, &text)?;
+    Ok((text, value))
 }
 
 fn standard_input() -> Result<String, Failure> {
@@ -297,7 +303,12 @@ fn parse(place: &Place, text: &str) -> Result<Json, Failure> {
 }
 
 /// The bytes that a key has after `value` was put at a place of it.
-fn changed(place: &Place, text: &str, value: &Json, before: Option<&Pair>) -> Result<Vec<u8>, Failure> {
+pub(super) fn changed(
+    place: &Place,
+    text: &str,
+    value: &Json,
+    before: Option<&Pair>,
+) -> Result<Vec<u8>, Failure> {
     let stored = before.map(|pair| Content::of(&pair.value));
     let (mut content, as_given) = if place.steps.is_empty() {
         (Content::Json(value.clone()), true)

@@ -151,6 +151,7 @@ pub(crate) fn failed(at: &str, status: &Status) -> Failed {
         Code::PermissionDenied | Code::Unauthenticated => {
             Error::Denied { place: at.to_owned(), problem: text }
         }
+        Code::InvalidArgument if about_rights(&text) => Error::Denied { place: at.to_owned(), problem: text },
         Code::OutOfRange if text.contains("compacted") => Error::Compacted,
         Code::OutOfRange | Code::ResourceExhausted if text.contains("message") && text.contains("large") => {
             Error::TooLarge { place: "an answer".to_owned(), problem: text }
@@ -166,6 +167,12 @@ pub(crate) fn failed(at: &str, status: &Status) -> Failed {
         _ => Error::Refused { problem: text },
     };
     Failed::Answered(answer)
+}
+
+/// Whether the store speaks of missing rights: a request without a user is an invalid argument to it, and a watch that
+/// is not allowed is cancelled with words alone.
+pub(crate) fn about_rights(text: &str) -> bool {
+    ["permission denied", "user name is empty", "invalid auth token"].iter().any(|part| text.contains(part))
 }
 
 /// TLS speaks of certificates when it is they that are wrong.

@@ -108,24 +108,34 @@ impl Store {
     /// # Errors
     /// [`Error::Conflict`]: not carried out, a compare failed. [`Error::Unknown`]: an attempt was sent, its answer was
     /// lost, and nobody could be asked before the deadline.
-    pub async fn change(&self, mut transaction: Transaction, proof: Proof) -> Result<i64, Error> {
+    pub async fn change(&self, transaction: Transaction, proof: Proof) -> Result<i64, Error> {
         let key = match proof {
-            Proof::Key(key) => key,
-            Proof::Marker => {
-                let key = KeyPath::parse(&format!("{MARKERS}/{}", random_id()?))?;
-                let lease = self.marker_lease().await?;
-                transaction.writes.push(Write::Put { key: key.clone(), value: Bytes::new(), lease });
-                key
-            }
+            Proof::Key(key) => return self.change_once(transaction, &key).await,
+            Proof::Marker => KeyPath::parse(&format!("{MARKERS}/{}", random_id()?))?,
         };
-        transaction.compares.push(Compare::Absent(KeyRange::from(&key)));
-        let look = rpc::RangeRequest { key: key.as_str().to_owned().into(), ..Default::default() };
+        let mut lease = self.marker_lease(None).await?;
+        let marked = |lease| {
+            let mut transaction = transaction.clone();
+            transaction.writes.push(Write::Put { key: key.clone(), value: Bytes::new(), lease });
+            transaction
+        };
+        match self.change_once(marked(lease), &key).await {
+            // The store has ended the lease before its time, and said so instead of writing.
+            Err(Error::Absent { .. }) => lease = self.marker_lease(Some(lease)).await?,
+            result => return result,
+        }
+        self.change_once(marked(lease), &key).await
+    }
+
+    async fn change_once(&self, mut transaction: Transaction, proof: &KeyPath) -> Result<i64, Error> {
+        transaction.compares.push(Compare::Absent(KeyRange::from(proof)));
+        let look = rpc::RangeRequest { key: proof.as_str().to_owned().into(), ..Default::default() };
         let request = request(&transaction, vec![Request::RequestRange(look)]);
         match self.txn(request.clone(), Repeat::IfNotSent).await {
             Ok(answer) => outcome(answer),
             Err(Error::Unknown { problem }) => match self.txn(request, Repeat::Freely).await {
                 Ok(answer) => outcome(answer),
-                // The lease was there when the first attempt was sent, so nothing says that it failed.
+                // Nothing says that the first attempt failed: not even a lease that has ended since.
                 Err(error) => Err(Error::Unknown { problem: format!("{problem}; then: {error}") }),
             },
             Err(error) => Err(error),
@@ -157,11 +167,13 @@ impl Store {
     }
 
     /// The lease of markers. One is used for half of its time, so that a marker lives for the other half at least.
-    async fn marker_lease(&self) -> Result<i64, Error> {
+    /// `ended` is one that is known to be gone.
+    async fn marker_lease(&self, ended: Option<i64>) -> Result<i64, Error> {
         let mut lease = self.shared.marker_lease.lock().await;
         let ttl = self.shared.options.marker_ttl;
         if let Some((id, granted)) = *lease
             && granted.elapsed() < ttl / 2
+            && ended != Some(id)
         {
             return Ok(id);
         }

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
 
-use crate::connection::{Connection, Failed, failed};
+use crate::connection::{Connection, Failed, about_rights, failed};
 use crate::store::Content;
 use crate::{Error, KeyPath, Listing, Pair, Store};
 
@@ -162,7 +162,7 @@ impl Watch {
             }
             let problem = answer.cancel_reason;
             let place = self.store.shared.place.clone();
-            return Err(if problem.contains("permission denied") || problem.contains("auth") {
+            return Err(if about_rights(&problem) {
                 Failed::Answered(Error::Denied { place, problem })
             } else {
                 Failed::Lost(format!("the watch was cancelled: {problem}"))

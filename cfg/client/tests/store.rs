@@ -231,6 +231,32 @@ async fn a_lost_answer_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_marker_gets_a_new_lease_when_its_own_is_gone() {
+    let cluster = Cluster::start(1);
+    let store = store(&cluster.url("/"));
+    store.change(puts(&[("/a", "1")]), Proof::Marker).await.expect("changed");
+    let leases = cluster.ctl(&["lease", "list"]);
+    cluster.ctl(&["lease", "revoke", leases.lines().last().expect("a lease")]);
+    store.change(puts(&[("/a", "2")]), Proof::Marker).await.expect("changed");
+    assert_eq!(store.get(&key("/a"), None).await.expect("there").version, 2);
+}
+
+#[tokio::test]
+async fn a_store_that_wants_a_user_denies() {
+    let cluster = Cluster::start(1);
+    let store = store(&cluster.url("/"));
+    cluster.ctl(&["user", "add", "root:x"]);
+    cluster.ctl(&["user", "grant-role", "root", "root"]);
+    cluster.ctl(&["auth", "enable"]);
+    let error = store.get(&key("/a"), None).await.expect_err("denied");
+    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    let error = store.transact(&puts(&[("/a", "1")])).await.expect_err("denied");
+    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    let error = store.watch(&key("/a"), Some(1)).next().await.expect_err("denied");
+    assert!(matches!(error, Error::Denied { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn clusters_are_not_mixed() {
     let (one, other) = (Cluster::start(1), Cluster::start(1));
     let mut one = one;
