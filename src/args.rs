@@ -8,6 +8,7 @@ use cfg_schema::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::ConfigCommand;
 use crate::driver::VolumeName;
 use crate::failure::Failure;
 
@@ -34,7 +35,8 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// The node to talk to: unix:///PATH of its admin socket, or the path of its endpoints.json
+    /// The node to talk to: unix:///PATH of its admin socket, or the path of its endpoints.json; for `config` also a
+    /// store, etcd://HOST:PORT,HOST:PORT[?cacert=FILE&cert=FILE&key=FILE]
     #[arg(long, global = true, env = "OVS_ENDPOINT", value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 
@@ -71,6 +73,9 @@ pub(crate) enum Command {
     /// Run and look after members of the configuration store
     #[command(subcommand)]
     Cfg(CfgCommand),
+    /// Show and change the configuration in the store
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print the completion script of a shell
     Completions {
         /// The shell

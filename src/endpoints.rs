@@ -17,6 +17,9 @@ pub(crate) struct Endpoints {
     pub(crate) http: String,
     /// The admin socket.
     pub(crate) admin: String,
+    /// The configuration store, as `http://host:port` or an `etcd://` URL; a node that reads files has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etcd: Option<String>,
     /// The process.
     pub(crate) pid: u32,
 }
@@ -37,6 +40,7 @@ impl Endpoints {
             nbd_unix: format!("nbd+unix:///?socket={}", percent_encode(nbd_socket)),
             http: format!("http://{}", reachable(http)),
             admin: format!("{ADMIN_SCHEME}{}", admin_socket.display()),
+            etcd: None,
             pid: std::process::id(),
         }
     }

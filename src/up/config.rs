@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 
-use cfg_client::Error;
+use cfg_client::{Error, FileSource};
 use cfg_schema::{Category, Documents, Problem};
 use serde_json::{Map, Value as Json};
 use volumedriver::parameters::{self, Parameters};
@@ -23,7 +23,7 @@ pub(super) fn load(directory: &DataDir) -> Result<Parameters, Failure> {
     }
     let url = format!("file://{}", percent_encode(&directory.config()));
     let snapshot =
-        cfg_client::open(&url).and_then(|source| source.read("")).map_err(|error| read_failure(&error))?;
+        FileSource::open(&url).and_then(|source| source.read("")).map_err(|error| read_failure(&error))?;
     if snapshot.documents.is_empty() {
         let place = directory.config().display().to_string();
         return Err(read_failure(&Error::Absent { place }));
@@ -109,9 +109,9 @@ fn read_failure(error: &Error) -> Failure {
             (Kind::NotFound, "the node does not serve without it; put its documents back")
         }
         Error::Syntax { .. } | Error::TooLarge { .. } => (Kind::Rejected, "correct the document"),
-        Error::Unreachable { .. } => (Kind::Unreachable, "see that it can be read, then try again"),
         Error::Changing { .. } => (Kind::Unreachable, "wait until nobody writes there"),
         Error::Url { .. } | Error::Unavailable { .. } => (Kind::Usage, "correct the URL"),
+        _ => (Kind::Unreachable, "see that it can be read, then try again"),
     };
     Failure::new(kind, format!("{error}; {advice}"))
 }
