@@ -63,7 +63,6 @@ impl Intent {
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     transaction: Transaction,
-    proof: KeyPath,
 }
 
 /// Whether `ovs` itself keeps this key.
@@ -157,7 +156,7 @@ pub(crate) fn batches(
             let message = format!("the change of {} is too large for one transaction", rest[0].key);
             return Err(Failure::new(Kind::Rejected, message));
         }
-        batches.push(draft.finish()?);
+        batches.push(draft.finish());
         sizes.push(taken);
         rest = &rest[taken..];
     }
@@ -170,7 +169,6 @@ struct Draft {
     compares: Vec<Compare>,
     parents: BTreeSet<KeyPath>,
     writes: Vec<Write>,
-    proof: Option<KeyPath>,
     keys: usize,
     bytes: usize,
     heads: usize,
@@ -235,13 +233,11 @@ impl Draft {
             None => Write::Delete((&edit.key).into()),
         });
         self.writes.push(Write::put(&name, entry));
-        self.proof.get_or_insert(name);
         Ok(true)
     }
 
-    fn finish(self) -> Result<Batch, Failure> {
-        let proof = self.proof.ok_or_else(|| Failure::failed("a change of nothing"))?;
-        Ok(Batch { transaction: Transaction { compares: self.compares, writes: self.writes }, proof })
+    fn finish(self) -> Batch {
+        Batch { transaction: Transaction { compares: self.compares, writes: self.writes } }
     }
 }
 
@@ -250,7 +246,8 @@ impl Batch {
     pub(crate) async fn apply(mut self, store: &Store, more: Transaction) -> Result<i64, Error> {
         self.transaction.compares.extend(more.compares);
         self.transaction.writes.extend(more.writes);
-        store.change(self.transaction, Proof::Key(self.proof)).await
+        // The entry of the history would do as proof, but a conflict is final only with a marker.
+        store.change(self.transaction, Proof::Marker).await
     }
 }
 

@@ -26,6 +26,12 @@ use crate::args::Global;
 use crate::failure::{Failure, Kind};
 use crate::output;
 
+/// How often all endpoints are tried: somebody waits for the answer.
+const ROUNDS: usize = 5;
+
+/// The same for a watch, which shall outlive the restart of a store: more than half a minute.
+const WATCH_ROUNDS: usize = 20;
+
 /// A command at work.
 struct Session {
     store: Store,
@@ -36,7 +42,8 @@ struct Session {
 /// Does one command.
 pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure> {
     let url = address::find(global)?;
-    let store = Store::open(&url, Options::default()).map_err(failure_of)?;
+    let rounds = if matches!(command, ConfigCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
+    let store = Store::open(&url, Options { rounds, ..Options::default() }).map_err(failure_of)?;
     let session = Session { store, json: global.json };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;

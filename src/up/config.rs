@@ -104,10 +104,11 @@ fn rejected(directory: &DataDir, problems: &[Problem]) -> Failure {
 }
 
 fn read_failure(error: &Error) -> Failure {
+    if let Error::Absent { place } = error {
+        let advice = "the node does not serve without it; put its documents back";
+        return Failure::not_found(format!("there is no configuration at {place}; {advice}"));
+    }
     let (kind, advice) = match error {
-        Error::Absent { .. } => {
-            (Kind::NotFound, "the node does not serve without it; put its documents back")
-        }
         Error::Syntax { .. } | Error::TooLarge { .. } => (Kind::Rejected, "correct the document"),
         Error::Changing { .. } => (Kind::Unreachable, "wait until nobody writes there"),
         Error::Url { .. } | Error::Unavailable { .. } => (Kind::Usage, "correct the URL"),

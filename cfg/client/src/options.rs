@@ -11,7 +11,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// For a call with all its attempts; then it ends with an error. Default: 20 s.
     pub call_timeout: Duration,
-    /// How often all endpoints are tried in turn, within `call_timeout`. Default: 4.
+    /// How often all endpoints are tried in turn, within `call_timeout`. Default: 8, which is some
+    /// seconds when connections are refused at once.
     pub rounds: usize,
     /// Wait between the first two rounds; it doubles with each. Default: 100 ms.
     pub backoff: Duration,
@@ -42,7 +43,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(20),
-            rounds: 4,
+            rounds: 8,
             backoff: Duration::from_millis(100),
             backoff_limit: Duration::from_secs(2),
             keep_alive_interval: Duration::from_secs(5),
@@ -68,5 +69,18 @@ impl Options {
             }
             Err(_) => self.backoff_limit,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_their_limit() {
+        let options = Options::default();
+        let waits: Vec<u128> = (0..8).map(|round| options.backoff_before(round).as_millis()).collect();
+        assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(options.backoff_before(usize::MAX), options.backoff_limit);
     }
 }

@@ -17,6 +17,12 @@ use crate::{Error, KeyPath, KeyRange, Pair, Store};
 /// Where the markers of changes are.
 pub const MARKERS: &str = "/ovs/changes";
 
+/// A marker of a change that was made.
+const DONE: &[u8] = b"done";
+
+/// A marker of a change that was given up, so that it is not made later.
+const ABANDONED: &[u8] = b"abandoned";
+
 /// What must hold, and what is written then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transaction {
@@ -100,45 +106,65 @@ impl Store {
         if answer.succeeded { Ok(revision(&answer)) } else { Err(Error::Conflict) }
     }
 
-    /// Carries a transaction out exactly once and returns its revision. Each attempt compares that the proof is not
-    /// there and writes it; so a repeated attempt finds it if an earlier one was carried out. A marker hangs on a
-    /// lease, without which the transaction is refused, so it cannot be carried out after the marker is gone either.
-    /// A conflict that a repeated attempt finds is final as far as its compares name revisions, which never return.
+    /// Carries a transaction out at most once, and finds out whether it was. Each attempt compares that the proof is
+    /// not there and writes it; so a repeated attempt finds it if an earlier one was carried out. A marker hangs on a
+    /// lease, without which the transaction is refused, so nothing happens after the marker is gone either. And where
+    /// the repeated attempt meets a conflict, it leaves the marker itself: an earlier one that is still on its way will
+    /// not be carried out. With [`Proof::Key`] such a conflict is final only for compares that name a revision, which
+    /// never returns.
     ///
     /// # Errors
     /// [`Error::Conflict`]: not carried out, a compare failed. [`Error::Unknown`]: an attempt was sent, its answer was
     /// lost, and nobody could be asked before the deadline.
     pub async fn change(&self, transaction: Transaction, proof: Proof) -> Result<i64, Error> {
         let key = match proof {
-            Proof::Key(key) => return self.change_once(transaction, &key).await,
+            Proof::Key(key) => return self.change_once(transaction, &key, None).await,
             Proof::Marker => KeyPath::parse(&format!("{MARKERS}/{}", random_id()?))?,
         };
-        let mut lease = self.marker_lease(None).await?;
-        let marked = |lease| {
-            let mut transaction = transaction.clone();
-            transaction.writes.push(Write::Put { key: key.clone(), value: Bytes::new(), lease });
-            transaction
-        };
-        match self.change_once(marked(lease), &key).await {
+        let lease = self.marker_lease(None).await?;
+        match self.change_once(transaction.clone(), &key, Some(lease)).await {
             // The store has ended the lease before its time, and said so instead of writing.
-            Err(Error::Absent { .. }) => lease = self.marker_lease(Some(lease)).await?,
-            result => return result,
+            Err(Error::Absent { .. }) => {
+                let lease = self.marker_lease(Some(lease)).await?;
+                self.change_once(transaction, &key, Some(lease)).await
+            }
+            result => result,
         }
-        self.change_once(marked(lease), &key).await
     }
 
-    async fn change_once(&self, mut transaction: Transaction, proof: &KeyPath) -> Result<i64, Error> {
-        transaction.compares.push(Compare::Absent(KeyRange::from(proof)));
-        let look = rpc::RangeRequest { key: proof.as_str().to_owned().into(), ..Default::default() };
-        let request = request(&transaction, vec![Request::RequestRange(look)]);
-        match self.txn(request.clone(), Repeat::IfNotSent).await {
+    /// `lease`: that of the marker that the proof is.
+    async fn change_once(
+        &self,
+        mut transaction: Transaction,
+        proof: &KeyPath,
+        lease: Option<i64>,
+    ) -> Result<i64, Error> {
+        let marker = |value: &'static [u8]| {
+            lease.map(|lease| Write::Put { key: proof.clone(), value: Bytes::from_static(value), lease })
+        };
+        let absent = Compare::Absent(KeyRange::from(proof));
+        transaction.compares.push(absent.clone());
+        transaction.writes.extend(marker(DONE));
+        let look = Request::RequestRange(rpc::RangeRequest {
+            key: proof.as_str().to_owned().into(),
+            ..Default::default()
+        });
+        let problem = match self.txn(request(&transaction, vec![look.clone()]), Repeat::IfNotSent).await {
+            Ok(answer) => return outcome(answer),
+            Err(Error::Unknown { problem }) => problem,
+            Err(error) => return Err(error),
+        };
+        let otherwise = match marker(ABANDONED) {
+            None => look,
+            Some(abandoned) => {
+                let abandon = Transaction { compares: vec![absent], writes: vec![abandoned] };
+                Request::RequestTxn(request(&abandon, vec![look]))
+            }
+        };
+        match self.txn(request(&transaction, vec![otherwise]), Repeat::Freely).await {
             Ok(answer) => outcome(answer),
-            Err(Error::Unknown { problem }) => match self.txn(request, Repeat::Freely).await {
-                Ok(answer) => outcome(answer),
-                // Nothing says that the first attempt failed: not even a lease that has ended since.
-                Err(error) => Err(Error::Unknown { problem: format!("{problem}; then: {error}") }),
-            },
-            Err(error) => Err(error),
+            // Nothing says that the first attempt failed: not even a lease that has ended since.
+            Err(error) => Err(Error::Unknown { problem: format!("{problem}; then: {error}") }),
         }
     }
 
@@ -193,11 +219,19 @@ fn outcome(answer: rpc::TxnResponse) -> Result<i64, Error> {
     if answer.succeeded {
         return Ok(revision(&answer));
     }
-    let found = answer.responses.into_iter().find_map(|op| match op.response {
+    match found(answer) {
+        Some(proof) if proof.value != ABANDONED => Ok(proof.create_revision),
+        _ => Err(Error::Conflict),
+    }
+}
+
+/// The proof that was looked for in this answer, or in the one inside.
+fn found(answer: rpc::TxnResponse) -> Option<Pair> {
+    answer.responses.into_iter().find_map(|op| match op.response {
         Some(Response::ResponseRange(range)) => range.kvs.into_iter().next().map(Pair::from),
+        Some(Response::ResponseTxn(inner)) => found(inner),
         _ => None,
-    });
-    found.map(|proof| proof.create_revision).ok_or(Error::Conflict)
+    })
 }
 
 fn request(transaction: &Transaction, otherwise: Vec<Request>) -> rpc::TxnRequest {

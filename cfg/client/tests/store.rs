@@ -231,6 +231,25 @@ async fn a_lost_answer_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_change_that_was_answered_with_a_conflict_does_not_happen_later() {
+    let cluster = Cluster::start(1);
+    let proxy = CuttingProxy::start(&cluster.endpoints[0]);
+    let direct = store(&cluster.url("/"));
+    let both = store(&format!("etcd://{},{}/", proxy.address, cluster.endpoints[0]));
+    both.change(puts(&[("/x", "1")]), Proof::Marker).await.expect("connected, with a lease");
+    // The first attempt is kept on its way; the second one, elsewhere, finds that /x is there.
+    proxy.arm(Cut::Hold);
+    let mut change = puts(&[("/a", "1")]);
+    change.compares.push(Compare::Absent(KeyRange::from(&key("/x"))));
+    assert!(matches!(both.change(change, Proof::Marker).await, Err(Error::Conflict)));
+    assert!(proxy.has_cut(), "the proxy holds the first attempt");
+    // Now what was compared holds, and the first attempt arrives.
+    direct.delete(&KeyRange::from(&key("/x"))).await.expect("deleted");
+    proxy.release();
+    assert!(matches!(direct.get(&key("/a"), None).await, Err(Error::Absent { .. })));
+}
+
+#[tokio::test]
 async fn a_marker_gets_a_new_lease_when_its_own_is_gone() {
     let cluster = Cluster::start(1);
     let store = store(&cluster.url("/"));
