@@ -101,6 +101,14 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) ephemeral: bool,
 
+    /// Port of the configuration store [default: 2379, or another one if that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) etcd_port: Option<u16>,
+
+    /// Port for other members of the configuration store [default: 2380, or another one if that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) peer_port: Option<u16>,
+
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub(crate) listen: IpAddr,

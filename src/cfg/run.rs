@@ -16,14 +16,10 @@ use crate::{logging, output};
 
 /// How long streams of clients may last when it stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
-/// What is logged by default; openraft says much of every step.
-const LOG_LEVEL: &str = "info,openraft=off";
-/// Below the node's directory.
-const FOLDER: &str = "cfg";
 
 /// Runs one member.
 pub(super) fn run(global: &Global, arguments: CfgRunArgs) -> Result<(), Failure> {
-    logging::start(global, LOG_LEVEL, &MultiProgress::new())?;
+    logging::start(global, "info", &MultiProgress::new())?;
     let options = options(global, &arguments)?;
     let runtime = Builder::new_multi_thread().enable_all().thread_name("cfg").build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no threads for the store: {error}")))?;
@@ -117,7 +113,7 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
     }
     Ok(Options {
         name,
-        data_dir: directory.path().join(FOLDER),
+        data_dir: directory.cfg(),
         client_listen: listen(&arguments.client_urls)?,
         peer_listen: listen(&arguments.peer_urls)?,
         client_urls: arguments.advertise_client_urls.clone(),

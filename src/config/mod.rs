@@ -17,9 +17,11 @@ mod write;
 
 pub(crate) use command::ConfigCommand;
 
-use cfg_client::{Error, Options, Store};
+use cfg_client::{Content, Error, KeyPath, Options, Store};
+use cfg_schema::Documents;
 use serde::Serialize;
 
+use change::{Edit, Intent};
 use place::Place;
 
 use crate::args::Global;
@@ -48,6 +50,26 @@ pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
     runtime.block_on(session.run(command))
+}
+
+/// Stores documents below `path` where there is nothing yet, all or none, with their history. `false`: there is
+/// something.
+pub(crate) async fn store_first(
+    store: &Store,
+    path: &KeyPath,
+    documents: &Documents,
+    action: &'static str,
+) -> Result<bool, Failure> {
+    if !store.list(&path.below(), Content::Keys, None).await.map_err(failure_of)?.pairs.is_empty() {
+        return Ok(false);
+    }
+    let edit = |(section, document): (&String, &serde_json::Value)| {
+        let key = path.join(section).map_err(failure_of)?;
+        Ok(Edit { key, before: None, after: Some(document.to_string().into_bytes()), other: None })
+    };
+    let edits: Vec<Edit> = documents.iter().map(edit).collect::<Result<_, Failure>>()?;
+    let session = Session { store: store.clone(), json: false };
+    Ok(session.commit(&edits, &Intent::new(action, None)?).await?.is_some())
 }
 
 impl Session {

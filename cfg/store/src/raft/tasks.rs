@@ -119,7 +119,12 @@ pub(super) async fn lead(node: Weak<Node>) {
             leads = term;
             match term {
                 Some(term) => {
-                    tracing::info!(member = strong.id, term, "leads");
+                    if now.membership_config.voter_ids().count() > 1 {
+                        tracing::info!(member = strong.id, term, "leads");
+                    } else {
+                        // Nobody else could.
+                        tracing::debug!(member = strong.id, term, "leads");
+                    }
                     // With the state held, so that no lease is granted in between.
                     let machine = strong.replica.read();
                     strong.replica.leases.lead(&machine.store);
