@@ -166,6 +166,60 @@ pub(crate) enum VolumeCommand {
 pub(crate) enum CfgCommand {
     /// Run one member of the configuration store, until SIGTERM or ^C
     Run(CfgRunArgs),
+    /// List the members
+    Members,
+    /// Admit a member, before it is started; it gets a vote when it has caught up
+    Add {
+        /// Where the other members will reach it
+        #[arg(value_name = "PEER-URL", required = true, value_delimiter = ',')]
+        peer_urls: Vec<String>,
+        /// It stays without a vote until it is promoted
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Take a member out for good
+    Remove {
+        /// Its number, as `ovs cfg members` shows it
+        #[arg(value_parser = parse_member)]
+        member: u64,
+    },
+    /// Give a learner a vote
+    Promote {
+        /// Its number, as `ovs cfg members` shows it
+        #[arg(value_parser = parse_member)]
+        member: u64,
+    },
+    /// Let another member lead
+    MoveLeader {
+        /// Its number, as `ovs cfg members` shows it
+        #[arg(value_parser = parse_member)]
+        member: u64,
+    },
+    /// Show how each member is
+    Status,
+    /// Let all members give back what their logs do not need any more
+    Defrag,
+    /// Save the whole store, and begin a new cluster with it
+    #[command(subcommand)]
+    Snapshot(CfgSnapshotCommand),
+}
+
+/// `ovs cfg snapshot …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CfgSnapshotCommand {
+    /// Write the whole store to a file
+    Save {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make the data directory the first member of a new cluster with what a file holds
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Raise the revision by so much, so that none is given twice
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000_000_000)]
+        bump_revision: u64,
+    },
 }
 
 /// Arguments of `ovs cfg run`.
@@ -258,6 +312,11 @@ pub(crate) fn refused(error: &clap::Error) -> ExitCode {
     let failure = Failure::usage(format!("{}\ntry --help", problem.trim_end()));
     eprintln!("ovs: {failure}");
     failure.exit_code()
+}
+
+fn parse_member(text: &str) -> Result<u64, String> {
+    let number = u64::from_str_radix(text.trim_start_matches("0x"), 16);
+    number.map_err(|error| format!("{error}; give the number of a member, as `ovs cfg members` shows it"))
 }
 
 fn parse_volume_size(text: &str) -> Result<ByteSize, String> {

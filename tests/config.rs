@@ -151,10 +151,13 @@ fn stores_that_do_not_answer_exit_6() {
     at("ftp://a", 2).assert_error("names no store");
     at("/no/such/endpoints.json", 6);
     let node = directory.up(&[]);
-    directory.run(&["config", "get", "/a"], 6).assert_error("has no configuration store");
+    directory.run(&["config", "get", "/a"], 3).assert_error("there is nothing at /a");
     let store = ConfigStore::start();
     store.set("/a", "1");
     let mut endpoints = directory.endpoints();
+    endpoints["etcd"] = json!(null);
+    std::fs::write(directory.path("endpoints.json"), endpoints.to_string()).expect("written");
+    directory.run(&["config", "get", "/a"], 6).assert_error("has no configuration store");
     endpoints["etcd"] = json!(format!("http://{}", store.cluster.endpoints[0]));
     std::fs::write(directory.path("endpoints.json"), endpoints.to_string()).expect("written");
     assert_eq!(directory.run(&["config", "get", "/a"], 0).out, "1\n");

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 const FORMS: &str = "give etcd://HOST:PORT,HOST:PORT, or the path of an endpoints.json";
 
 /// The store of `--endpoint`, or of the node in the data directory.
-pub(super) fn find(global: &Global) -> Result<StoreUrl, Failure> {
+pub(crate) fn find(global: &Global) -> Result<StoreUrl, Failure> {
     let Some(endpoint) = global.endpoint.as_deref() else {
         let directory = DataDir::locate(global.data_dir.as_deref())?;
         let advice = "start the node with `ovs up`, or name a store by --endpoint etcd://HOST:PORT";

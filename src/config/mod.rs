@@ -1,6 +1,6 @@
 //! `ovs config …`: documents in the configuration store. What a service does with them is not known here.
 
-mod address;
+pub(crate) mod address;
 mod author;
 mod change;
 mod command;
@@ -119,7 +119,7 @@ fn counted(keys: usize) -> String {
 }
 
 /// What an error of the store means for a command.
-fn failure_of(error: Error) -> Failure {
+pub(crate) fn failure_of(error: Error) -> Failure {
     let (kind, advice) = match &error {
         Error::Absent { .. } => (Kind::NotFound, "; `ovs config list` shows what there is"),
         Error::Conflict => (Kind::Conflict, "; look at it again, then repeat the command"),

@@ -3,6 +3,7 @@
 //! v3 API, with bounds on everything. Knows nothing of what the parameters mean.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod connection;
 mod error;
 mod etcd;
@@ -16,6 +17,7 @@ mod transaction;
 mod url;
 mod watch;
 
+pub use cluster::{Member, MemberStatus};
 pub use error::Error;
 pub use etcd::{EtcdSource, documents};
 pub use file::FileSource;

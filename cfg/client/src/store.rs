@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::connection::{Connections, Failed, failed};
+use crate::connection::{Connection, Connections, Failed, failed};
 use crate::{Error, KeyPath, KeyRange, Options, StoreUrl};
 
 /// A store. Clones share one connection.
@@ -111,6 +111,8 @@ macro_rules! answers {
 }
 
 answers! { RangeResponse TxnResponse DeleteRangeResponse WatchResponse }
+answers! { MemberListResponse MemberAddResponse MemberRemoveResponse MemberPromoteResponse }
+answers! { MoveLeaderResponse StatusResponse DefragmentResponse }
 answers! { LeaseGrantResponse LeaseRevokeResponse LeaseKeepAliveResponse }
 
 impl Store {
@@ -329,6 +331,28 @@ impl Store {
             self.shared.connections.give_up(&connection).await;
         }
         Err(failure)
+    }
+
+    /// A connection to one of the endpoints, for what is more than a question and an answer.
+    pub(crate) async fn connection(&self) -> Result<Connection, Error> {
+        let mut last = Failed::NotSent("no attempt was made".to_owned());
+        for _ in 0..self.shared.connections.len() {
+            match self.shared.connections.get(&self.shared.options).await {
+                Ok(connection) => return Ok(connection),
+                Err(failed) => last = failed,
+            }
+        }
+        let place = self.shared.place.clone();
+        Err(match last {
+            Failed::NotTrusted(problem) => Error::Denied { place, problem },
+            Failed::NotSent(problem) | Failed::Lost(problem) => Error::Unreachable { place, problem },
+            Failed::Answered(error) => error,
+        })
+    }
+
+    /// The bounds of this client.
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
     }
 
     /// Compares the cluster of an answer with the one that is known, or learns it.

@@ -15,9 +15,11 @@ pub mod mvcc;
 mod peer;
 mod raft;
 mod replica;
+mod restore;
 mod server;
 mod words;
 
 pub use api::ApiOptions;
 pub use raft::{BadSnapshot, NodeError, RaftOptions};
+pub use restore::{RestoreError, Restored, restore};
 pub use server::{Beginning, Options, Server, StartError};

@@ -80,6 +80,11 @@ impl Machine {
         self.alarms.iter().map(|&(member_id, alarm)| pb::AlarmMember { member_id, alarm }).collect()
     }
 
+    /// Clears all alarms: those of another cluster.
+    pub(crate) fn forget_alarms(&mut self) {
+        self.alarms.clear();
+    }
+
     /// A header of now.
     fn header(&self) -> Option<pb::ResponseHeader> {
         convert::header(self.store.revision())

@@ -11,6 +11,8 @@ use uring::{Disk, File, OpenMode};
 use crate::machine::{Machine, READ_PIECE, StateError};
 use crate::words::LogId;
 
+/// Below the directory of a member.
+pub(super) const FOLDER: &str = "snapshot";
 /// Of a finished snapshot.
 const SUFFIX: &str = ".snapshot";
 /// Of one that is being written.
@@ -136,6 +138,11 @@ impl Files {
             tracing::warn!(path = %file.path.display(), %error, "cannot remove a snapshot that was not finished");
         }
     }
+}
+
+/// Writes the first snapshot of a member that begins with `machine`.
+pub(crate) fn write_snapshot(disk: Arc<dyn Disk>, directory: &Path, machine: &Machine) -> io::Result<()> {
+    Files::open(disk, &directory.join(FOLDER))?.write(machine).map(drop)
 }
 
 /// Names the snapshot whose last entry is `applied`.

@@ -14,5 +14,6 @@ mod tasks;
 mod types;
 
 pub use files::BadSnapshot;
+pub(crate) use files::write_snapshot;
 pub(crate) use node::Node;
 pub use node::{NodeError, RaftOptions};

@@ -169,7 +169,7 @@ impl Node {
     ) -> Result<Arc<Self>, NodeError> {
         let (raft_directory, log_options) = (directory.to_path_buf(), options.log);
         let recover = move || -> Result<_, NodeError> {
-            let files = Files::open(disk.clone(), &raft_directory.join("snapshot"))?;
+            let files = Files::open(disk.clone(), &raft_directory.join(super::files::FOLDER))?;
             let machine = files.newest()?.map(|file| file.load()).transpose()?.unwrap_or_default();
             let log = Log::open(disk, &raft_directory.join("log"), log_options)?;
             Ok((files, machine, log))
