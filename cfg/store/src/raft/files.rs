@@ -79,12 +79,18 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// In `directory`, which is made. What was not finished is removed.
+    /// In `directory`, which is made; the one above it is there durably. What was not finished is removed, and what is
+    /// there then is there durably.
     pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path) -> io::Result<Self> {
         disk.create_dir(directory)?;
+        if let Some(parent) = directory.parent() {
+            disk.sync_dir(parent)?;
+        }
         for name in disk.read_dir(directory)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
             disk.remove_file(&directory.join(name))?;
         }
+        // Whoever gave a snapshot its name may have died before that was durable, and the log is purged behind it.
+        disk.sync_dir(directory)?;
         Ok(Self { disk, directory: directory.to_path_buf(), unfinished: Arc::default() })
     }
 

@@ -8,9 +8,12 @@ mod network;
 mod node;
 mod propose;
 mod reads;
+mod recover;
 mod state_machine;
 mod storage;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use files::BadSnapshot;

@@ -15,6 +15,7 @@ use super::files::{BadSnapshot, Files};
 use super::network::Network;
 use super::propose::{Proposal, Proposer};
 use super::reads::Reader;
+use super::recover::{Recovered, recover};
 use super::state_machine::StateMachine;
 use super::storage::LogStore;
 use super::types::Types;
@@ -167,15 +168,10 @@ impl Node {
         options: RaftOptions,
         peer_options: PeerOptions,
     ) -> Result<Arc<Self>, NodeError> {
-        let (raft_directory, log_options) = (directory.to_path_buf(), options.log);
-        let recover = move || -> Result<_, NodeError> {
-            let files = Files::open(disk.clone(), &raft_directory.join("snapshot"))?;
-            let machine = files.newest()?.map(|file| file.load()).transpose()?.unwrap_or_default();
-            let log = Log::open(disk, &raft_directory.join("log"), log_options)?;
-            Ok((files, machine, log))
-        };
-        let recovered = tokio::task::spawn_blocking(recover).await;
-        let (files, machine, log) = recovered.map_err(|error| NodeError::Raft(error.to_string()))??;
+        let (directory, log_options) = (directory.to_path_buf(), options.log);
+        let recovered = tokio::task::spawn_blocking(move || recover(disk, &directory, log_options)).await;
+        let Recovered { files, machine, log } =
+            recovered.map_err(|error| NodeError::Raft(error.to_string()))??;
         if machine.cluster_id != 0 && machine.cluster_id != cluster_id {
             let found = machine.cluster_id;
             return Err(NodeError::Raft(format!(

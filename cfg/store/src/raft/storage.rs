@@ -29,7 +29,7 @@ impl LogStore {
         Self { log }
     }
 
-    fn read(&self, start: u64, end: u64, bytes: usize) -> Result<Vec<Entry>, StorageError> {
+    pub(super) fn read(&self, start: u64, end: u64, bytes: usize) -> Result<Vec<Entry>, StorageError> {
         let decode = |entry: log::Entry| {
             let words = words::Entry::decode(entry.payload)
                 .map_err(|error| StorageIOError::read_logs(AnyError::new(&error)))?;
@@ -70,15 +70,16 @@ impl RaftLogReader<Types> for LogStore {
     ) -> Result<Vec<Entry>, StorageError> {
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
-            Bound::Excluded(&start) => start + 1,
+            Bound::Excluded(&start) => start.saturating_add(1),
             Bound::Unbounded => 0,
         };
         let end = match range.end_bound() {
-            Bound::Included(&end) => end + 1,
+            Bound::Included(&end) => end.saturating_add(1),
             Bound::Excluded(&end) => end,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(start, end, usize::MAX)
+        // Of a range that begins before the log, what is there.
+        self.read(start.max(self.log.first().unwrap_or(0)), end, usize::MAX)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
