@@ -51,7 +51,17 @@ impl SnapshotFile {
     /// What is wrong with it, with the name of the file.
     pub(crate) fn load(&self) -> Result<Machine, BadSnapshot> {
         let mut reader = Reader { file: &*self.file, at: 0, piece: Vec::new(), taken: 0 };
-        Machine::read(&mut reader).map_err(|error| BadSnapshot { path: self.path.clone(), error })
+        let bad = |error| BadSnapshot { path: self.path.clone(), error };
+        let machine = Machine::read(&mut reader).map_err(bad)?;
+        let end = reader.at - (reader.piece.len() - reader.taken) as u64;
+        match self.file.len() {
+            Ok(length) if length == end => Ok(machine),
+            Ok(length) => {
+                let what = format!("it ends at byte {end}, the file at byte {length}");
+                Err(bad(StateError::Damaged(what)))
+            }
+            Err(error) => Err(bad(error.into())),
+        }
     }
 }
 
@@ -116,9 +126,13 @@ impl Files {
     pub(crate) fn write(&self, machine: &Machine) -> io::Result<SnapshotFile> {
         let file = self.begin()?;
         let mut writer = Writer { file: &*file.file, at: 0, piece: Vec::with_capacity(READ_PIECE) };
-        machine.write(&mut writer)?;
-        writer.flush()?;
-        self.finish(file, &name(machine.applied))
+        let written = machine.write(&mut writer).and_then(|()| writer.flush());
+        let finished = written.and_then(|()| self.finish(file.clone(), &name(machine.applied)));
+        if finished.is_err() {
+            // A disk that is full would only get fuller with every try.
+            self.discard(&file);
+        }
+        finished
     }
 
     /// Makes it durable, gives it its name and removes the older ones.
@@ -138,7 +152,9 @@ impl Files {
 
     /// Removes one that will not be finished.
     pub(crate) fn discard(&self, file: &SnapshotFile) {
-        if let Err(error) = self.disk.remove_file(&file.path) {
+        if let Err(error) = self.disk.remove_file(&file.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %file.path.display(), %error, "cannot remove a snapshot that was not finished");
         }
     }

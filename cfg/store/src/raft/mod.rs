@@ -19,3 +19,4 @@ mod types;
 pub use files::BadSnapshot;
 pub(crate) use node::Node;
 pub use node::{NodeError, RaftOptions};
+pub(crate) use recover::prepare;

@@ -39,6 +39,11 @@ impl LogStore {
     }
 }
 
+/// What an entry is in the log: all but its id, which the log knows itself.
+pub(super) fn payload(entry: Entry) -> Vec<u8> {
+    words::Entry { id: None, ..types::entry_words(entry) }.encode_to_vec()
+}
+
 fn to_log(id: &LogId) -> log::LogId {
     log::LogId { term: id.leader_id.term, node: 0, index: id.index }
 }
@@ -130,8 +135,7 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let encode = |entry: Entry| {
             let id = to_log(&entry.log_id);
-            let words = words::Entry { id: None, ..types::entry_words(entry) };
-            log::Entry { id, payload: words.encode_to_vec().into() }
+            log::Entry { id, payload: payload(entry).into() }
         };
         let entries = entries.into_iter().map(encode).collect();
         self.log.append(entries, Box::new(move |result| callback.log_io_completed(result)));

@@ -1,5 +1,7 @@
 //! Tests of what lies on the disk below openraft: the log, the snapshots, and the state made of both.
 
+mod directory;
+mod format;
 mod power_loss;
 mod suite;
 mod world;
