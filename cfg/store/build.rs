@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["peer.proto"], ["proto", "../api/proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
+        // The same state is the same bytes.
+        .btree_map(".ovs.store.v1.State.members")
         .extern_path(".etcdserverpb", "::cfg_api::etcdserverpb")
         .extern_path(".mvccpb", "::cfg_api::mvccpb")
         .compile_fds(descriptors)?;

@@ -79,6 +79,8 @@ pub fn restore(
     });
     machine.forget_alarms();
     machine.store.bump(bump);
+    raft::prepare(&disk, directory, crate::log::Options::default())
+        .map_err(|error| failed(directory, io::Error::other(error)))?;
     raft::write_snapshot(disk.clone(), directory, &machine).map_err(|error| failed(directory, error))?;
     identity.write(&*disk, directory).map_err(|error| failed(directory, error))?;
     let (revision, keys) = (machine.store.revision(), machine.store.len());

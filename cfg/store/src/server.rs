@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::api::{Api, ApiOptions, Lenient, Metrics};
 use crate::identity::Identity;
 use crate::machine::{FOUNDER, Refused};
 use crate::peer::{self, MESSAGE_MAX, PeerOptions, PeerService, Place};
-use crate::raft::{Node, NodeError, RaftOptions};
+use crate::raft::{self, Node, NodeError, RaftOptions};
 use crate::words::command::Command as Kind;
 use crate::words::peer_server::PeerServer;
 use crate::words::{Describe, Description, Found, JoinRequest};
@@ -138,7 +138,7 @@ impl Server {
             connect_timeout: options.raft.election_timeout,
             request_timeout: options.raft.request_timeout,
         };
-        let identity = identify(&*disk, &options, &description, &peer_options, &place).await?;
+        let identity = identify(&disk, &options, &description, &peer_options, &place).await?;
         let start = Node::start(
             identity.member,
             identity.cluster_id,
@@ -208,11 +208,25 @@ fn lock(disk: &dyn Disk, options: &Options) -> Result<Arc<dyn uring::File>, Star
     let path = &options.data_dir;
     let failed = |error| StartError::Directory { path: path.clone(), error };
     disk.create_dir(path).map_err(failed)?;
+    make_durable(disk, path).map_err(failed)?;
     let file = disk.open(&path.join(LOCK), OpenMode::CreateOrTruncate).map_err(failed)?;
     if !file.try_lock().map_err(failed)? {
         return Err(StartError::Locked(path.clone()));
     }
     Ok(file)
+}
+
+/// The directory must not go in a power loss, with all in it. Whoever made those above it may not have synced them.
+fn make_durable(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    for (level, above) in path.ancestors().skip(1).enumerate() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            // Who may not look into it did not make anything in it.
+            Err(error) if level > 0 && error.kind() == io::ErrorKind::PermissionDenied => break,
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 async fn listen(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
@@ -245,7 +259,7 @@ fn describe(options: &Options, clients: &[TcpListener], peers: &[TcpListener]) -
 
 /// Who this member is: what its directory says, or what a cluster makes it.
 async fn identify(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     options: &Options,
     description: &Description,
     peers: &PeerOptions,
@@ -253,9 +267,10 @@ async fn identify(
 ) -> Result<Identity, StartError> {
     let path = &options.data_dir;
     let failed = |error| StartError::Directory { path: path.clone(), error };
-    if let Some(identity) = Identity::read(disk, path).map_err(failed)? {
+    if let Some(identity) = Identity::read(&**disk, path).map_err(failed)? {
         return Ok(identity);
     }
+    raft::prepare(disk, path, options.raft.log)?;
     place.send_replace(Place::Empty);
     let deadline = Instant::now() + options.join_timeout;
     let mut reason = String::new();
@@ -278,7 +293,7 @@ async fn identify(
         sleep(options.raft.retry).await;
     };
     place.send_replace(Place::Unknown);
-    identity.write(disk, path).map_err(failed)?;
+    identity.write(&**disk, path).map_err(failed)?;
     Ok(identity)
 }
 

@@ -132,6 +132,11 @@ impl Log {
         self.inner.shared.lock().memory.state.purged
     }
 
+    /// Index of the first entry that is not purged.
+    pub fn first(&self) -> Option<u64> {
+        self.inner.shared.lock().memory.first()
+    }
+
     /// The entries from index `start` to before `end`, as many as fit `max_bytes` of payload, but one at
     /// least if there is one at `start`. Empty, if there is none at `start`.
     pub fn entries(&self, start: u64, end: u64, max_bytes: usize) -> Vec<Entry> {

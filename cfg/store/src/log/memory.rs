@@ -72,6 +72,11 @@ impl Memory {
         self.gone
     }
 
+    /// Index of the first entry.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.id.index)
+    }
+
     /// The entries from `start` to before `end`: as many as fit `max_bytes` of payload, one at least.
     pub(super) fn entries(&self, start: u64, end: u64, max_bytes: usize) -> Vec<Entry> {
         let first = self.entries.front().map_or(0, |entry| entry.id.index);

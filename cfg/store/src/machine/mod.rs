@@ -4,6 +4,8 @@
 pub(crate) mod convert;
 mod refused;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 

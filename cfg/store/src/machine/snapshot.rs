@@ -13,6 +13,8 @@ use crate::words::{MemberState, State};
 const MAGIC: [u8; 8] = *b"OVSSTATE";
 /// Of the format.
 const FORMAT: u32 = 1;
+/// Bytes in front of the message.
+const HEAD: usize = 20;
 /// Longest message that is believed, bytes; a member takes some hundred.
 const STATE_MAX: u32 = 4 << 20;
 /// A good size for the reads below, bytes.
@@ -31,8 +33,13 @@ pub enum StateError {
     #[error("the state is damaged: {0}")]
     Damaged(String),
     /// The keys are not what was written.
-    #[error(transparent)]
-    Keys(#[from] SnapshotError),
+    #[error("behind byte {offset}: {error}")]
+    Keys {
+        /// Where they begin.
+        offset: u64,
+        /// What is wrong with them.
+        error: SnapshotError,
+    },
 }
 
 impl Machine {
@@ -65,8 +72,8 @@ impl Machine {
     /// # Errors
     /// What is wrong with it.
     pub fn read(input: &mut impl Read) -> Result<Self, StateError> {
-        let mut head = [0; 20];
-        read_exact(input, &mut head)?;
+        let mut head = [0; HEAD];
+        read_exact(input, &mut head, 0)?;
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         if head[..8] != MAGIC {
             return Err(StateError::Foreign("it does not begin like one".into()));
@@ -76,20 +83,23 @@ impl Machine {
             return Err(StateError::Foreign(format!("format {format}, this version reads {FORMAT}")));
         }
         if length > STATE_MAX {
-            return Err(StateError::Damaged(format!("a message of {length} bytes")));
+            return Err(StateError::Damaged(format!("the length at byte 12 says {length} bytes")));
         }
         let mut bytes = vec![0; length as usize];
-        read_exact(input, &mut bytes)?;
+        read_exact(input, &mut bytes, HEAD)?;
         if crc32fast::hash(&bytes) != crc {
             return Err(StateError::Damaged("the checksum of the message at byte 20 does not match".into()));
         }
-        let state = State::decode(&bytes[..]).map_err(|error| StateError::Damaged(error.to_string()))?;
-        let store = Store::read_snapshot(input)?;
+        let state = State::decode(&bytes[..]);
+        let state =
+            state.map_err(|error| StateError::Damaged(format!("the message at byte {HEAD}: {error}")))?;
+        let offset = (HEAD + bytes.len()) as u64;
+        let store = Store::read_snapshot(input).map_err(|error| StateError::Keys { offset, error })?;
         Self::of(state, store)
     }
 
     fn of(state: State, store: Store) -> Result<Self, StateError> {
-        let damaged = |what: &str| StateError::Damaged(what.into());
+        let damaged = |what: &str| StateError::Damaged(format!("the message at byte {HEAD}: {what}"));
         if state.cluster_id == 0 && !state.members.is_empty() {
             return Err(damaged("it has members and no cluster"));
         }
@@ -107,9 +117,11 @@ impl Machine {
     }
 }
 
-fn read_exact(input: &mut impl Read, bytes: &mut [u8]) -> Result<(), StateError> {
+/// Fills `bytes`, which begin at byte `at`.
+fn read_exact(input: &mut impl Read, bytes: &mut [u8], at: usize) -> Result<(), StateError> {
+    let length = bytes.len();
     input.read_exact(bytes).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => StateError::Damaged("it ends too soon".into()),
+        io::ErrorKind::UnexpectedEof => StateError::Damaged(format!("it ends before byte {}", at + length)),
         _ => error.into(),
     })
 }

@@ -11,8 +11,6 @@ use uring::{Disk, File, OpenMode};
 use crate::machine::{Machine, READ_PIECE, StateError};
 use crate::words::LogId;
 
-/// Below the directory of a member.
-pub(super) const FOLDER: &str = "snapshot";
 /// Of a finished snapshot.
 const SUFFIX: &str = ".snapshot";
 /// Of one that is being written.
@@ -53,7 +51,17 @@ impl SnapshotFile {
     /// What is wrong with it, with the name of the file.
     pub(crate) fn load(&self) -> Result<Machine, BadSnapshot> {
         let mut reader = Reader { file: &*self.file, at: 0, piece: Vec::new(), taken: 0 };
-        Machine::read(&mut reader).map_err(|error| BadSnapshot { path: self.path.clone(), error })
+        let bad = |error| BadSnapshot { path: self.path.clone(), error };
+        let machine = Machine::read(&mut reader).map_err(bad)?;
+        let end = reader.at - (reader.piece.len() - reader.taken) as u64;
+        match self.file.len() {
+            Ok(length) if length == end => Ok(machine),
+            Ok(length) => {
+                let what = format!("it ends at byte {end}, the file at byte {length}");
+                Err(bad(StateError::Damaged(what)))
+            }
+            Err(error) => Err(bad(error.into())),
+        }
     }
 }
 
@@ -81,12 +89,18 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// In `directory`, which is made. What was not finished is removed.
+    /// In `directory`, which is made; the one above it is there durably. What was not finished is removed, and what is
+    /// there then is there durably.
     pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path) -> io::Result<Self> {
         disk.create_dir(directory)?;
+        if let Some(parent) = directory.parent() {
+            disk.sync_dir(parent)?;
+        }
         for name in disk.read_dir(directory)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
             disk.remove_file(&directory.join(name))?;
         }
+        // Whoever gave a snapshot its name may have died before that was durable, and the log is purged behind it.
+        disk.sync_dir(directory)?;
         Ok(Self { disk, directory: directory.to_path_buf(), unfinished: Arc::default() })
     }
 
@@ -112,9 +126,13 @@ impl Files {
     pub(crate) fn write(&self, machine: &Machine) -> io::Result<SnapshotFile> {
         let file = self.begin()?;
         let mut writer = Writer { file: &*file.file, at: 0, piece: Vec::with_capacity(READ_PIECE) };
-        machine.write(&mut writer)?;
-        writer.flush()?;
-        self.finish(file, &name(machine.applied))
+        let written = machine.write(&mut writer).and_then(|()| writer.flush());
+        let finished = written.and_then(|()| self.finish(file.clone(), &name(machine.applied)));
+        if finished.is_err() {
+            // A disk that is full would only get fuller with every try.
+            self.discard(&file);
+        }
+        finished
     }
 
     /// Makes it durable, gives it its name and removes the older ones.
@@ -134,7 +152,9 @@ impl Files {
 
     /// Removes one that will not be finished.
     pub(crate) fn discard(&self, file: &SnapshotFile) {
-        if let Err(error) = self.disk.remove_file(&file.path) {
+        if let Err(error) = self.disk.remove_file(&file.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %file.path.display(), %error, "cannot remove a snapshot that was not finished");
         }
     }
@@ -142,7 +162,7 @@ impl Files {
 
 /// Writes the first snapshot of a member that begins with `machine`.
 pub(crate) fn write_snapshot(disk: Arc<dyn Disk>, directory: &Path, machine: &Machine) -> io::Result<()> {
-    Files::open(disk, &directory.join(FOLDER))?.write(machine).map(drop)
+    Files::open(disk, &directory.join(super::recover::SNAPSHOTS))?.write(machine).map(drop)
 }
 
 /// Names the snapshot whose last entry is `applied`.

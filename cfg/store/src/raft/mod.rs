@@ -8,12 +8,16 @@ mod network;
 mod node;
 mod propose;
 mod reads;
+mod recover;
 mod state_machine;
 mod storage;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use files::BadSnapshot;
 pub(crate) use files::write_snapshot;
 pub(crate) use node::Node;
 pub use node::{NodeError, RaftOptions};
+pub(crate) use recover::prepare;

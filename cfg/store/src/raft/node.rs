@@ -15,6 +15,7 @@ use super::files::{BadSnapshot, Files};
 use super::network::Network;
 use super::propose::{Proposal, Proposer};
 use super::reads::Reader;
+use super::recover::{Recovered, check_log, recover};
 use super::state_machine::StateMachine;
 use super::storage::LogStore;
 use super::types::Types;
@@ -114,6 +115,12 @@ pub enum NodeError {
     /// A directory cannot be used.
     #[error("the data directory cannot be used: {0}")]
     Io(#[from] io::Error),
+    /// A part of the directory is missing, or of another time.
+    #[error(
+        "{0}; restore all of the directory, or remove this member from the cluster, empty its directory and let it join \
+         again"
+    )]
+    Incomplete(String),
     /// The parameters contradict each other, or openraft found its own state wanting.
     #[error("the agreement cannot start: {0}")]
     Raft(String),
@@ -167,15 +174,14 @@ impl Node {
         options: RaftOptions,
         peer_options: PeerOptions,
     ) -> Result<Arc<Self>, NodeError> {
-        let (raft_directory, log_options) = (directory.to_path_buf(), options.log);
-        let recover = move || -> Result<_, NodeError> {
-            let files = Files::open(disk.clone(), &raft_directory.join(super::files::FOLDER))?;
-            let machine = files.newest()?.map(|file| file.load()).transpose()?.unwrap_or_default();
-            let log = Log::open(disk, &raft_directory.join("log"), log_options)?;
-            Ok((files, machine, log))
-        };
-        let recovered = tokio::task::spawn_blocking(recover).await;
-        let (files, machine, log) = recovered.map_err(|error| NodeError::Raft(error.to_string()))??;
+        let (directory, log_options) = (directory.to_path_buf(), options.log);
+        let recovered = tokio::task::spawn_blocking(move || {
+            check_log(&*disk, &directory)?;
+            recover(disk, &directory, log_options)
+        });
+        let recovered = recovered.await;
+        let Recovered { files, machine, log } =
+            recovered.map_err(|error| NodeError::Raft(error.to_string()))??;
         if machine.cluster_id != 0 && machine.cluster_id != cluster_id {
             let found = machine.cluster_id;
             return Err(NodeError::Raft(format!(

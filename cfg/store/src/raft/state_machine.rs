@@ -21,7 +21,7 @@ use crate::words::{Batch, Outcome};
 #[derive(Clone)]
 pub(super) struct StateMachine {
     replica: Arc<Replica>,
-    files: Files,
+    pub(super) files: Files,
 }
 
 impl StateMachine {

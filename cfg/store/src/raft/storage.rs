@@ -29,7 +29,7 @@ impl LogStore {
         Self { log }
     }
 
-    fn read(&self, start: u64, end: u64, bytes: usize) -> Result<Vec<Entry>, StorageError> {
+    pub(super) fn read(&self, start: u64, end: u64, bytes: usize) -> Result<Vec<Entry>, StorageError> {
         let decode = |entry: log::Entry| {
             let words = words::Entry::decode(entry.payload)
                 .map_err(|error| StorageIOError::read_logs(AnyError::new(&error)))?;
@@ -37,6 +37,11 @@ impl LogStore {
         };
         self.log.entries(start, end, bytes).into_iter().map(decode).collect()
     }
+}
+
+/// What an entry is in the log: all but its id, which the log knows itself.
+pub(super) fn payload(entry: Entry) -> Vec<u8> {
+    words::Entry { id: None, ..types::entry_words(entry) }.encode_to_vec()
 }
 
 fn to_log(id: &LogId) -> log::LogId {
@@ -70,15 +75,16 @@ impl RaftLogReader<Types> for LogStore {
     ) -> Result<Vec<Entry>, StorageError> {
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
-            Bound::Excluded(&start) => start + 1,
+            Bound::Excluded(&start) => start.saturating_add(1),
             Bound::Unbounded => 0,
         };
         let end = match range.end_bound() {
-            Bound::Included(&end) => end + 1,
+            Bound::Included(&end) => end.saturating_add(1),
             Bound::Excluded(&end) => end,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(start, end, usize::MAX)
+        // Of a range that begins before the log, what is there.
+        self.read(start.max(self.log.first().unwrap_or(0)), end, usize::MAX)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
@@ -129,8 +135,7 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let encode = |entry: Entry| {
             let id = to_log(&entry.log_id);
-            let words = words::Entry { id: None, ..types::entry_words(entry) };
-            log::Entry { id, payload: words.encode_to_vec().into() }
+            log::Entry { id, payload: payload(entry).into() }
         };
         let entries = entries.into_iter().map(encode).collect();
         self.log.append(entries, Box::new(move |result| callback.log_io_completed(result)));
