@@ -19,5 +19,5 @@ mod server;
 mod words;
 
 pub use api::ApiOptions;
-pub use raft::{BadSnapshot, NodeError, RaftOptions};
+pub use raft::{BadSnapshot, Ended, NodeError, RaftOptions};
 pub use server::{Beginning, Options, Server, StartError};

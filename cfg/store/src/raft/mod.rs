@@ -5,6 +5,7 @@ mod files;
 mod handlers;
 mod members;
 mod network;
+mod news;
 mod node;
 mod propose;
 mod reads;
@@ -15,4 +16,4 @@ mod types;
 
 pub use files::BadSnapshot;
 pub(crate) use node::Node;
-pub use node::{NodeError, RaftOptions};
+pub use node::{Ended, NodeError, RaftOptions};
