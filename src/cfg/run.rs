@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfg_store::{ApiOptions, Beginning, Options, RaftOptions, Server, StartError};
+use cfg_store::{ApiOptions, Beginning, Ended, Options, RaftOptions, Server, StartError};
 use indicatif::MultiProgress;
 use tokio::runtime::Builder;
 
@@ -16,6 +16,8 @@ use crate::{logging, output};
 
 /// How long streams of clients may last when it stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of one that failed may take.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs one member.
 pub(super) fn run(global: &Global, arguments: CfgRunArgs) -> Result<(), Failure> {
@@ -48,9 +50,33 @@ async fn serve(options: Options) -> Result<(), Failure> {
     tokio::select! {
         () = ready => output::line("ready")?,
         () = signals.first() => return stop(server).await,
+        why = server.ended() => return end(server, why).await,
     }
-    signals.first().await;
-    stop(server).await
+    tokio::select! {
+        () = signals.first() => stop(server).await,
+        why = server.ended() => end(server, why).await,
+    }
+}
+
+/// Ends because this member has no part any more.
+async fn end(server: Server, why: Ended) -> Result<(), Failure> {
+    let member = server.member();
+    // What failed may not stop either.
+    if tokio::time::timeout(END_PATIENCE, server.shutdown(STOP_PATIENCE)).await.is_err() {
+        tracing::warn!("not everything of this member could be stopped");
+    }
+    Err(match why {
+        Ended::Removed => Failure::new(
+            Kind::Conflict,
+            format!(
+                "member {member:x} was removed from the cluster; to let it come back, empty its data directory and \
+                 start it with --join"
+            ),
+        ),
+        Ended::Failed(why) => Failure::failed(format!(
+            "member {member:x} ended: {why}; when that is mended start it again, it then gets what it missed"
+        )),
+    })
 }
 
 async fn stop(server: Server) -> Result<(), Failure> {
@@ -62,7 +88,7 @@ async fn stop(server: Server) -> Result<(), Failure> {
 
 fn failure(error: &StartError) -> Failure {
     let kind = match error {
-        StartError::Locked(_) => Kind::Conflict,
+        StartError::Locked(_) | StartError::Known(_) => Kind::Conflict,
         StartError::NoCluster { .. } => Kind::Unreachable,
         _ => Kind::Failed,
     };
@@ -106,6 +132,8 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
     let raft = RaftOptions {
         election_timeout,
         heartbeat: Duration::from_millis(arguments.heartbeat),
+        snapshot_entries: arguments.snapshot_count,
+        kept_entries: arguments.snapshot_count / 10,
         ..RaftOptions::default()
     };
     if raft.heartbeat * 3 > raft.election_timeout {

@@ -168,7 +168,10 @@ async fn serve(
         () = signals.first() => Ok(false),
     };
     if matches!(opened, Ok(true)) {
-        signals.first().await;
+        tokio::select! {
+            () = signals.first() => {}
+            () = embedded.fails() => signals.first().await,
+        }
     }
     tokio::select! {
         () = finish(node, servers, stop) => opened.map(drop),

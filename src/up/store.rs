@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cfg_client::{Store, StoreUrl};
-use cfg_store::{ApiOptions, Beginning, Options, RaftOptions, Server, StartError};
+use cfg_store::{ApiOptions, Beginning, Ended, Options, RaftOptions, Server, StartError};
 
 use crate::args::UpArgs;
 use crate::data_dir::DataDir;
@@ -67,6 +67,18 @@ pub(super) async fn start(arguments: &UpArgs, directory: &DataDir) -> Result<Emb
 }
 
 impl Embedded {
+    /// Waits until it takes no part any more, and says why. Volumes are served without it.
+    pub(super) async fn fails(&self) {
+        let why = match self.server.ended().await {
+            Ended::Removed => "this member was removed from the cluster".to_owned(),
+            Ended::Failed(why) => why,
+        };
+        tracing::error!(
+            why,
+            "the configuration store of this node ended: volumes are served, changes are not heard of"
+        );
+    }
+
     /// Ends it; what was acknowledged is durable.
     pub(super) async fn stop(self) {
         self.server.shutdown(STOP_PATIENCE).await;

@@ -20,6 +20,6 @@ mod server;
 mod words;
 
 pub use api::ApiOptions;
-pub use raft::{BadSnapshot, NodeError, RaftOptions};
+pub use raft::{BadSnapshot, Ended, NodeError, RaftOptions};
 pub use restore::{RestoreError, Restored, restore};
 pub use server::{Beginning, Options, Server, StartError};

@@ -18,7 +18,7 @@ use crate::api::{Api, ApiOptions, Lenient, Metrics};
 use crate::identity::Identity;
 use crate::machine::{FOUNDER, Refused};
 use crate::peer::{self, MESSAGE_MAX, PeerOptions, PeerService, Place};
-use crate::raft::{self, Node, NodeError, RaftOptions};
+use crate::raft::{self, Ended, Node, NodeError, RaftOptions};
 use crate::words::command::Command as Kind;
 use crate::words::peer_server::PeerServer;
 use crate::words::{Describe, Description, Found, JoinRequest};
@@ -93,6 +93,9 @@ pub enum StartError {
     /// What is in the directory cannot be used.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// A cluster knows a member at this one's address, which has other data.
+    #[error("this member has no data, but the cluster knows one at its address: {0}")]
+    Known(String),
     /// No cluster took it.
     #[error("no cluster took this member within {seconds} s: {reason}")]
     NoCluster {
@@ -168,6 +171,11 @@ impl Server {
     pub async fn ready(&self) -> Result<(), Refused> {
         self.node.ready().await?;
         self.node.founded().await
+    }
+
+    /// Waits until this member takes no part any more though nobody shut it down; gives why.
+    pub async fn ended(&self) -> Ended {
+        self.node.ended().await
     }
 
     /// Number of the cluster.
@@ -254,6 +262,7 @@ fn describe(options: &Options, clients: &[TcpListener], peers: &[TcpListener]) -
         name: options.name.clone(),
         peer_urls: urls(&options.peer_urls, peers),
         client_urls: urls(&options.client_urls, clients),
+        token: 0,
     }
 }
 
@@ -272,13 +281,14 @@ async fn identify(
     }
     raft::prepare(disk, path, options.raft.log)?;
     place.send_replace(Place::Empty);
+    let description = Description { token: rand::random::<u64>().max(1), ..description.clone() };
     let deadline = Instant::now() + options.join_timeout;
     let mut reason = String::new();
     let identity = loop {
-        match begin(&options.beginning, options, description, peers).await {
+        match begin(&options.beginning, options, &description, peers).await {
             Ok(identity) => break identity,
             Err(refused) if refused.code == tonic::Code::AlreadyExists => {
-                return Err(StartError::NoCluster { seconds: 0, reason: refused.text });
+                return Err(StartError::Known(refused.text));
             }
             Err(refused) => {
                 if refused.text != reason {
@@ -368,7 +378,8 @@ async fn introduce_itself(node: Arc<Node>, description: Description, pause: Dura
 async fn introduce_once(node: &Node, description: &Description) -> Result<(), Refused> {
     node.ready().await?;
     let (founded, known) = node.read(|machine| {
-        (machine.cluster_id != 0, machine.members.get(&node.id).map(|member| member.description.clone()))
+        let known = machine.members.get(&node.id).map(|member| member.description.clone());
+        (machine.cluster_id != 0, known.map(|known| Description { token: 0, ..known }))
     });
     match known {
         Some(known) if known == *description => {}

@@ -150,7 +150,7 @@ impl Files {
         Ok(SnapshotFile { path, ..file })
     }
 
-    /// Removes one that will not be finished.
+    /// Removes one that will not be finished; one that was finished has another name and stays.
     pub(crate) fn discard(&self, file: &SnapshotFile) {
         if let Err(error) = self.disk.remove_file(&file.path)
             && error.kind() != io::ErrorKind::NotFound
