@@ -273,6 +273,30 @@ pub(crate) struct CfgRunArgs {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
     pub(crate) snapshot_count: u64,
 
+    /// Certificate that clients are shown, PEM; with it --client-urls are https://
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub(crate) cert_file: Option<PathBuf>,
+
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// Authorities of clients: who connects must show a certificate of one of them
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub(crate) trusted_ca_file: Option<PathBuf>,
+
+    /// Certificate for other members, shown by both sides, PEM; with it --peer-urls are https://
+    #[arg(long, value_name = "FILE", requires_all = ["peer_key_file", "peer_trusted_ca_file"])]
+    pub(crate) peer_cert_file: Option<PathBuf>,
+
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "peer_cert_file")]
+    pub(crate) peer_key_file: Option<PathBuf>,
+
+    /// Authorities of the members
+    #[arg(long, value_name = "FILE", requires = "peer_cert_file")]
+    pub(crate) peer_trusted_ca_file: Option<PathBuf>,
+
     /// What the store may hold before it only takes what makes room
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
     pub(crate) quota: ByteSize,

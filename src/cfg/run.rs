@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfg_store::{ApiOptions, Beginning, Ended, Options, RaftOptions, Server, StartError};
+use cfg_store::{ApiOptions, Beginning, Ended, Options, RaftOptions, Server, StartError, TlsFiles};
 use indicatif::MultiProgress;
 use tokio::runtime::Builder;
 
@@ -30,16 +30,18 @@ pub(super) fn run(global: &Global, arguments: CfgRunArgs) -> Result<(), Failure>
 
 async fn serve(options: Options) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    let scheme = |tls: &Option<TlsFiles>| if tls.is_some() { "https" } else { "http" };
+    let (clients, members) = (scheme(&options.client_tls), scheme(&options.peer_tls));
     let disk = Arc::new(uring::LocalDisk);
     let server = tokio::select! {
         started = Server::start(disk, options) => started.map_err(|error| failure(&error))?,
         () = signals.first() => return Ok(()),
     };
     for address in server.client_addresses() {
-        output::line(&format!("clients  http://{address}"))?;
+        output::line(&format!("clients  {clients}://{address}"))?;
     }
     for address in server.peer_addresses() {
-        output::line(&format!("members  http://{address}"))?;
+        output::line(&format!("members  {members}://{address}"))?;
     }
     output::line(&format!("cluster  {:x}\nmember   {:x}", server.cluster_id(), server.member()))?;
     let ready = async {
@@ -111,21 +113,8 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
         (None, false) => Beginning::Join { urls: arguments.join.clone(), learner: arguments.learner },
         (None, true) => Beginning::Found,
     };
-    let listen = |urls: &[String]| -> Result<Vec<SocketAddr>, Failure> {
-        let mut addresses = Vec::new();
-        for url in urls {
-            addresses.extend(resolve(url)?);
-        }
-        if let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback())
-            && !arguments.insecure
-        {
-            return Err(Failure::usage(format!(
-                "{address} is off loopback, where anybody who reaches it can read and change everything; \
-                 add --insecure if that is what you want"
-            )));
-        }
-        Ok(addresses)
-    };
+    let (client_tls, peer_tls) = (client_tls(arguments), peer_tls(arguments));
+    let listen = |urls: &[String], tls: Option<&TlsFiles>| listen(urls, tls, arguments.insecure);
     let directory = DataDir::locate(global.data_dir.as_deref())?;
     directory.create()?;
     let election_timeout = Duration::from_millis(arguments.election_timeout);
@@ -142,10 +131,12 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
     Ok(Options {
         name,
         data_dir: directory.cfg(),
-        client_listen: listen(&arguments.client_urls)?,
-        peer_listen: listen(&arguments.peer_urls)?,
+        client_listen: listen(&arguments.client_urls, client_tls.as_ref())?,
+        peer_listen: listen(&arguments.peer_urls, peer_tls.as_ref())?,
         client_urls: arguments.advertise_client_urls.clone(),
         peer_urls: arguments.advertise_peer_urls.clone(),
+        client_tls,
+        peer_tls,
         beginning,
         join_timeout: Duration::from_secs(arguments.join_timeout),
         raft,
@@ -153,10 +144,38 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
     })
 }
 
+fn client_tls(arguments: &CfgRunArgs) -> Option<TlsFiles> {
+    let (cert, key) = (arguments.cert_file.clone()?, arguments.key_file.clone()?);
+    Some(TlsFiles { cert, key, ca: arguments.trusted_ca_file.clone() })
+}
+
+fn peer_tls(arguments: &CfgRunArgs) -> Option<TlsFiles> {
+    let (cert, key) = (arguments.peer_cert_file.clone()?, arguments.peer_key_file.clone()?);
+    Some(TlsFiles { cert, key, ca: arguments.peer_trusted_ca_file.clone() })
+}
+
+/// The addresses of URLs to listen on. Off loopback whoever connects must show who he is.
+fn listen(urls: &[String], tls: Option<&TlsFiles>, insecure: bool) -> Result<Vec<SocketAddr>, Failure> {
+    let mut addresses = Vec::new();
+    for url in urls {
+        addresses.extend(resolve(url, if tls.is_some() { "https" } else { "http" })?);
+    }
+    let is_open = tls.is_none_or(|tls| tls.ca.is_none());
+    match addresses.iter().find(|address| !address.ip().is_loopback()) {
+        Some(address) if is_open && !insecure => Err(Failure::usage(format!(
+            "{address} is off loopback, where anybody who reaches it can read and change everything; give \
+             certificates and the authority of those who may (--cert-file, --key-file, --trusted-ca-file, and the same \
+             with --peer-), or add --insecure if the network is trusted"
+        ))),
+        _ => Ok(addresses),
+    }
+}
+
 /// `http://HOST:PORT` as addresses of this machine.
-fn resolve(url: &str) -> Result<Vec<SocketAddr>, Failure> {
-    let wrong = |what: String| Failure::usage(format!("{url:?}: {what}; give http://HOST:PORT"));
-    let host = url.strip_prefix("http://").ok_or_else(|| wrong("is no http:// URL".into()))?;
+fn resolve(url: &str, scheme: &str) -> Result<Vec<SocketAddr>, Failure> {
+    let wrong = |what: String| Failure::usage(format!("{url:?}: {what}; give {scheme}://HOST:PORT"));
+    let host = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let host = host.ok_or_else(|| wrong(format!("is no {scheme}:// URL")))?;
     let found = host.trim_end_matches('/').to_socket_addrs();
     Ok(found.map_err(|error| wrong(error.to_string()))?.collect())
 }
@@ -169,7 +188,7 @@ fn initial_cluster(text: &str) -> Result<Vec<(String, String)>, Failure> {
                 "--initial-cluster: {part:?} is no NAME=URL, as in a=http://127.0.0.1:2380"
             ))
         })?;
-        resolve(url)?;
+        resolve(url, if url.starts_with("https") { "https" } else { "http" })?;
         Ok((name.to_owned(), url.to_owned()))
     };
     text.split(',').map(one).collect()

@@ -43,6 +43,8 @@ pub(super) async fn start(arguments: &UpArgs, directory: &DataDir) -> Result<Emb
         peer_listen: listen(arguments.peer_port, PEER_PORT),
         client_urls: Vec::new(),
         peer_urls: Vec::new(),
+        client_tls: None,
+        peer_tls: None,
         beginning: Beginning::Found,
         join_timeout: JOIN_TIMEOUT,
         raft: RaftOptions::default(),

@@ -175,9 +175,10 @@ pub(crate) fn about_rights(text: &str) -> bool {
     ["permission denied", "user name is empty", "invalid auth token"].iter().any(|part| text.contains(part))
 }
 
-/// TLS speaks of certificates when it is they that are wrong.
+/// TLS speaks of certificates when it is they that are wrong; the other side's alert names what it found.
 fn about_certificates(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("certificate")
+    let text = text.to_ascii_lowercase();
+    ["certificate", "unknownca", "decrypterror", "accessdenied"].iter().any(|part| text.contains(part))
 }
 
 /// An error with its causes, each said once.

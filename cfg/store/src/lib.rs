@@ -16,10 +16,13 @@ mod peer;
 mod raft;
 mod replica;
 mod restore;
+mod serve;
 mod server;
+mod tls;
 mod words;
 
 pub use api::ApiOptions;
 pub use raft::{BadSnapshot, Ended, NodeError, RaftOptions};
 pub use restore::{RestoreError, Restored, restore};
 pub use server::{Beginning, Options, Server, StartError};
+pub use tls::TlsFiles;

@@ -6,21 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use uring::{Disk, OpenMode};
 
-use crate::api::{Api, ApiOptions, Lenient, Metrics};
+use crate::api::{Api, ApiOptions, Metrics};
 use crate::identity::Identity;
 use crate::machine::{FOUNDER, Refused};
-use crate::peer::{self, MESSAGE_MAX, PeerOptions, PeerService, Place};
+use crate::peer::{self, PeerOptions, PeerService, Place};
 use crate::raft::{self, Ended, Node, NodeError, RaftOptions};
+use crate::serve::{Listener, listen, serve_clients, serve_peers};
+use crate::tls::TlsFiles;
 use crate::words::command::Command as Kind;
-use crate::words::peer_server::PeerServer;
 use crate::words::{Describe, Description, Found, JoinRequest};
 
 /// Whoever holds it uses the directory.
@@ -58,6 +56,10 @@ pub struct Options {
     pub client_urls: Vec<String>,
     /// Where members are told to go; empty: where they are listened to.
     pub peer_urls: Vec<String>,
+    /// What clients are met with; `None`: no TLS.
+    pub client_tls: Option<TlsFiles>,
+    /// What other members are met with, and what this one shows them.
+    pub peer_tls: Option<TlsFiles>,
     /// What it does without data.
     pub beginning: Beginning,
     /// How long it tries to come to a cluster.
@@ -79,6 +81,9 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// A certificate cannot be used.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     /// Another process uses the directory.
     #[error("{} is in use by another process; stop it, or choose another --data-dir", .0.display())]
     Locked(PathBuf),
@@ -127,8 +132,8 @@ impl Server {
     /// What of it cannot be done.
     pub async fn start(disk: Arc<dyn Disk>, options: Options) -> Result<Self, StartError> {
         let lock = lock(&*disk, &options)?;
-        let clients = listen(&options.client_listen).await?;
-        let peers = listen(&options.peer_listen).await?;
+        let clients = listen(&options.client_listen, options.client_tls.as_ref()).await?;
+        let peers = listen(&options.peer_listen, options.peer_tls.as_ref()).await?;
         let description = describe(&options, &clients, &peers);
         let stop = watch::Sender::new(false);
         let place = Arc::new(watch::Sender::new(Place::Unknown));
@@ -140,6 +145,7 @@ impl Server {
         let peer_options = PeerOptions {
             connect_timeout: options.raft.election_timeout,
             request_timeout: options.raft.request_timeout,
+            tls: options.peer_tls.clone(),
         };
         let identity = identify(&disk, &options, &description, &peer_options, &place).await?;
         let start = Node::start(
@@ -237,26 +243,13 @@ fn make_durable(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn listen(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners = Vec::new();
-    for &address in wanted {
-        let listener = TcpListener::bind(address).await;
-        listeners.push(listener.map_err(|error| StartError::Listen { address, error })?);
-    }
-    Ok(listeners)
+fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(Listener::address).collect()
 }
 
-fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
-    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-}
-
-fn describe(options: &Options, clients: &[TcpListener], peers: &[TcpListener]) -> Description {
-    let urls = |given: &[String], listeners: &[TcpListener]| {
-        if given.is_empty() {
-            addresses(listeners).iter().map(|address| format!("http://{address}")).collect()
-        } else {
-            given.to_vec()
-        }
+fn describe(options: &Options, clients: &[Listener], peers: &[Listener]) -> Description {
+    let urls = |given: &[String], listeners: &[Listener]| {
+        if given.is_empty() { listeners.iter().filter_map(Listener::url).collect() } else { given.to_vec() }
     };
     Description {
         name: options.name.clone(),
@@ -394,52 +387,4 @@ async fn introduce_once(node: &Node, description: &Description) -> Result<(), Re
         None => return Err(Refused::no_member()),
     }
     Ok(())
-}
-
-/// Becomes true once.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    let _ = stop.wait_for(|&stop| stop).await;
-}
-
-/// An answer goes out at once. Left to itself the kernel holds one back that is sent in two pieces, until the other side
-/// confirms the first or 40 ms have passed; tonic's own option does nothing for listeners that it did not make.
-fn without_delay(stream: TcpStream) -> TcpStream {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection stays slow");
-    }
-    stream
-}
-
-fn serve_peers(listener: TcpListener, service: PeerService, stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    let service = PeerServer::new(service)
-        .max_decoding_message_size(MESSAGE_MAX)
-        .max_encoding_message_size(MESSAGE_MAX);
-    let server = tonic::transport::Server::builder().add_service(service);
-    let incoming = TcpListenerStream::new(listener).map(|stream| stream.map(without_delay));
-    tokio::spawn(async move {
-        let served = server.serve_with_incoming_shutdown(incoming, stopped(stop)).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "members are not served any more");
-        }
-    })
-}
-
-fn serve_clients(
-    listener: TcpListener,
-    api: Api,
-    streams: u32,
-    stop: watch::Receiver<bool>,
-) -> JoinHandle<()> {
-    let server = tonic::transport::Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(streams)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .add_routes(api.routes());
-    let incoming = TcpListenerStream::new(listener).map(|stream| stream.map(without_delay).map(Lenient::new));
-    tokio::spawn(async move {
-        let served = server.serve_with_incoming_shutdown(incoming, stopped(stop)).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "clients are not served any more");
-        }
-    })
 }

@@ -11,6 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::machine::{MemberId, Refused};
 use crate::replica::Replica;
+use crate::tls::{Stamp, TlsFiles};
 use crate::words::peer_client::PeerClient;
 use crate::words::{
     Address, AppendRequest, AppendResponse, Batch, ChangeRequest, ChangeResponse, ElectRequest,
@@ -31,6 +32,8 @@ pub(crate) struct PeerOptions {
     pub(crate) connect_timeout: Duration,
     /// Until a question is answered.
     pub(crate) request_timeout: Duration,
+    /// What this member shows, and what it wants to see, where an address says `https`.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 /// A connection, and which of the member's addresses it uses.
@@ -42,6 +45,8 @@ struct Link {
     answered: Instant,
     /// It was said that it does not answer.
     missed: bool,
+    /// The certificates that it was made with.
+    stamp: Option<Stamp>,
     client: PeerClient<Channel>,
 }
 
@@ -99,11 +104,12 @@ impl Peers {
         let turn = before.map_or(0, |link| link.turn);
         let (answered, missed) = before.map_or((Instant::now(), false), |link| (link.answered, link.missed));
         let url = &urls[turn % urls.len()];
-        if let Some(link) = links.get(&to).filter(|link| link.url == *url) {
+        let stamp = self.options.tls.as_ref().map(TlsFiles::stamp);
+        if let Some(link) = links.get(&to).filter(|link| link.url == *url && link.stamp == stamp) {
             return Ok(link.client.clone());
         }
         let client = connect(url, &self.options)?;
-        links.insert(to, Link { url: url.clone(), turn, answered, missed, client: client.clone() });
+        links.insert(to, Link { url: url.clone(), turn, answered, missed, stamp, client: client.clone() });
         Ok(client)
     }
 
@@ -237,6 +243,14 @@ fn connect(url: &str, options: &PeerOptions) -> Result<PeerClient<Channel>, Refu
         .http2_keep_alive_interval(KEEP_ALIVE * options.connect_timeout)
         .keep_alive_timeout(KEEP_ALIVE * options.connect_timeout)
         .keep_alive_while_idle(true);
+    let endpoint = match &options.tls {
+        Some(files) if url.starts_with("https://") => {
+            let odd = |error: &dyn std::fmt::Display| Refused::unavailable(format!("TLS: {error}"));
+            let config = files.client_config().map_err(|error| odd(&error))?;
+            endpoint.tls_config(config).map_err(|error| odd(&error))?
+        }
+        _ => endpoint,
+    };
     let client = PeerClient::new(endpoint.connect_lazy());
     Ok(client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
 }
