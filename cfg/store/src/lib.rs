@@ -9,6 +9,7 @@
 mod api;
 mod identity;
 mod leases;
+mod listen;
 pub mod log;
 pub mod machine;
 pub mod mvcc;
@@ -19,5 +20,5 @@ mod server;
 mod words;
 
 pub use api::ApiOptions;
-pub use raft::{BadSnapshot, NodeError, RaftOptions};
+pub use raft::{AutoCompaction, BadSnapshot, NodeError, RaftOptions};
 pub use server::{Beginning, Options, Server, StartError};

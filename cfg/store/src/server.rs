@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use uring::{Disk, OpenMode};
 
 use crate::api::{Api, ApiOptions, Lenient, Metrics};
 use crate::identity::Identity;
+use crate::listen::{Incoming, addresses, listen};
 use crate::machine::{FOUNDER, Refused};
 use crate::peer::{self, MESSAGE_MAX, PeerOptions, PeerService, Place};
 use crate::raft::{self, Node, NodeError, RaftOptions};
@@ -229,19 +229,6 @@ fn make_durable(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn listen(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners = Vec::new();
-    for &address in wanted {
-        let listener = TcpListener::bind(address).await;
-        listeners.push(listener.map_err(|error| StartError::Listen { address, error })?);
-    }
-    Ok(listeners)
-}
-
-fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
-    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
-}
-
 fn describe(options: &Options, clients: &[TcpListener], peers: &[TcpListener]) -> Description {
     let urls = |given: &[String], listeners: &[TcpListener]| {
         if given.is_empty() {
@@ -396,8 +383,7 @@ fn serve_peers(listener: TcpListener, service: PeerService, stop: watch::Receive
         .max_encoding_message_size(MESSAGE_MAX);
     let server = tonic::transport::Server::builder().tcp_nodelay(true).add_service(service);
     tokio::spawn(async move {
-        let served =
-            server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped(stop)).await;
+        let served = server.serve_with_incoming_shutdown(Incoming::new(listener), stopped(stop)).await;
         if let Err(error) = served {
             tracing::error!(%error, "members are not served any more");
         }
@@ -416,7 +402,7 @@ fn serve_clients(
         .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(api.routes());
-    let incoming = TcpListenerStream::new(listener).map(|stream| stream.map(Lenient::new));
+    let incoming = Incoming::new(listener).map(|stream| stream.map(Lenient::new));
     tokio::spawn(async move {
         let served = server.serve_with_incoming_shutdown(incoming, stopped(stop)).await;
         if let Err(error) = served {
