@@ -54,10 +54,19 @@ async fn serve(options: Options) -> Result<(), Failure> {
     };
     tokio::select! {
         () = ready => output::line("ready")?,
+        why = server.ended() => return given_up(server, &why).await,
         () = signals.first() => return stop(server).await,
     }
-    signals.first().await;
-    stop(server).await
+    tokio::select! {
+        why = server.ended() => given_up(server, &why).await,
+        () = signals.first() => stop(server).await,
+    }
+}
+
+/// A member that takes no part any more is of no use to anybody: whoever started it can start it again.
+async fn given_up(server: Server, why: &str) -> Result<(), Failure> {
+    stop(server).await?;
+    Err(Failure::failed(format!("this member can take no part any more: {why}")))
 }
 
 async fn stop(server: Server) -> Result<(), Failure> {

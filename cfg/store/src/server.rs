@@ -170,6 +170,12 @@ impl Server {
         self.node.founded().await
     }
 
+    /// Waits until this member takes no part any more although nobody told it to, as when its disk fails; gives why. It
+    /// has to be started again: what it would answer from then on is old.
+    pub async fn ended(&self) -> String {
+        self.node.ended().await
+    }
+
     /// Number of the cluster.
     pub fn cluster_id(&self) -> u64 {
         self.node.cluster_id

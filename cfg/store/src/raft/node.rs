@@ -296,6 +296,15 @@ impl Node {
         Ok(())
     }
 
+    /// Waits until this member takes no part any more although nobody told it to; gives why.
+    pub(crate) async fn ended(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
+            Ok(metrics) => metrics.running_state.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+            Err(_) => "its task is gone".into(),
+        }
+    }
+
     /// How this member is.
     pub(crate) fn status(&self) -> NodeStatus {
         let metrics = self.metrics();
