@@ -33,7 +33,9 @@ fn random_bytes_and_changed_frames_harm_nobody() {
         connection("/etcdserverpb.Watch/Watch", &field(1, &field(1, b"key"))),
         connection("/etcdserverpb.Lease/LeaseGrant", &number(1, 60)),
         connection("/ovs.store.v1.Peer/Append", &append.concat()),
-        b"POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\n{\"key\":\"a2V5\",\"value\":\"YQ==\"}".to_vec(),
+        b"POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 31\r\n\r\n\
+          {\"key\":\"a2V5\",\"value\":\"YQ==\"}"
+            .to_vec(),
     ];
     for round in 0..rounds(400, 20_000) {
         let mut bytes = match random.below(5) {

@@ -108,7 +108,7 @@ async fn watch(channel: Channel, watch_id: i64, start_revision: i64) -> String {
     }
     KvClient::new(channel).put(put("w", "1")).await.expect("a put");
     match timeout(ANSWER, answers.message()).await.expect("an answer in time") {
-        Ok(Some(next)) => said += &format!(", id {} events {}", next.watch_id, next.events.len() > 0),
+        Ok(Some(next)) => said += &format!(", id {} events {}", next.watch_id, !next.events.is_empty()),
         other => said += &format!(", {other:?}"),
     }
     said

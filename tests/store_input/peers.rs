@@ -66,7 +66,7 @@ fn messages_for_others_or_without_content_are_refused() {
     }
     // For this member, from one that is none yet, with the rest missing or impossible.
     let from = address(cluster, 99, me);
-    let append = |rest: &[Vec<u8>]| [&[from.clone()], rest].concat().concat();
+    let append = |rest: &[Vec<u8>]| [std::slice::from_ref(&from), rest].concat().concat();
     let entry = |index| field(4, &field(1, &id(1, index)));
     for rest in [
         vec![],

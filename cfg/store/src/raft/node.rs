@@ -121,8 +121,8 @@ pub enum NodeError {
     Io(#[from] io::Error),
     /// A part of the directory is missing, or of another time.
     #[error(
-        "{0}; restore all of the directory, or remove this member from the cluster, empty its directory and let it join \
-         again"
+        "{0}; restore all of the directory, or remove this member from the cluster, empty its directory and let it \
+         join again"
     )]
     Incomplete(String),
     /// The parameters contradict each other, or openraft found its own state wanting.
