@@ -47,6 +47,7 @@ fn json_that_is_no_request_is_refused() {
         ("/v3/kv/put", &deep, 400),
         ("/v3/kv/txn", &nested, 400),
         ("/v3/kv/put", &huge, 413),
+        ("/v3/kv/range", r#"{"key":"YQ==","sort_order":"SIDEWAYS"}"#, 400),
         ("/v3/watch", r#"{"create_request":7}"#, 400),
         ("/v3/watch", "[[[[", 400),
         ("/v3/lease/keepalive", "{", 400),
