@@ -8,6 +8,7 @@ use cfg_schema::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::ConfigCommand;
 use crate::driver::VolumeName;
 use crate::failure::Failure;
 
@@ -34,7 +35,8 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// The node to talk to: unix:///PATH of its admin socket, or the path of its endpoints.json
+    /// The node to talk to: unix:///PATH of its admin socket, or the path of its endpoints.json; for `config` also a
+    /// store, etcd://HOST:PORT,HOST:PORT[?cacert=FILE&cert=FILE&key=FILE]
     #[arg(long, global = true, env = "OVS_ENDPOINT", value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 
@@ -71,6 +73,9 @@ pub(crate) enum Command {
     /// Run and look after members of the configuration store
     #[command(subcommand)]
     Cfg(CfgCommand),
+    /// Show and change the configuration in the store
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -95,6 +100,14 @@ pub(crate) struct UpArgs {
     /// Let the system choose every TCP port; endpoints.json tells which
     #[arg(long)]
     pub(crate) ephemeral: bool,
+
+    /// Port of the configuration store [default: 2379, or another one if that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) etcd_port: Option<u16>,
+
+    /// Port for other members of the configuration store [default: 2380, or another one if that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) peer_port: Option<u16>,
 
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -153,6 +166,60 @@ pub(crate) enum VolumeCommand {
 pub(crate) enum CfgCommand {
     /// Run one member of the configuration store, until SIGTERM or ^C
     Run(CfgRunArgs),
+    /// List the members
+    Members,
+    /// Admit a member, before it is started; it gets a vote when it has caught up
+    Add {
+        /// Where the other members will reach it
+        #[arg(value_name = "PEER-URL", required = true, value_delimiter = ',')]
+        peer_urls: Vec<String>,
+        /// It stays without a vote until it is promoted
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Take a member out for good
+    Remove {
+        /// Its number, as `ovs cfg members` shows it
+        #[arg(value_parser = parse_member)]
+        member: u64,
+    },
+    /// Give a learner a vote
+    Promote {
+        /// Its number, as `ovs cfg members` shows it
+        #[arg(value_parser = parse_member)]
+        member: u64,
+    },
+    /// Let another member lead
+    MoveLeader {
+        /// Its number, as `ovs cfg members` shows it
+        #[arg(value_parser = parse_member)]
+        member: u64,
+    },
+    /// Show how each member is
+    Status,
+    /// Let all members give back what their logs do not need any more
+    Defrag,
+    /// Save the whole store, and begin a new cluster with it
+    #[command(subcommand)]
+    Snapshot(CfgSnapshotCommand),
+}
+
+/// `ovs cfg snapshot …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CfgSnapshotCommand {
+    /// Write the whole store to a file
+    Save {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make the data directory the first member of a new cluster with what a file holds
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Raise the revision by so much, so that none is given twice
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000_000_000)]
+        bump_revision: u64,
+    },
 }
 
 /// Arguments of `ovs cfg run`.
@@ -201,6 +268,10 @@ pub(crate) struct CfgRunArgs {
     /// Milliseconds between the leader's signs of life
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=10_000))]
     pub(crate) heartbeat: u64,
+
+    /// Entries of the log after which a snapshot is written; a tenth of them stays behind it
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    pub(crate) snapshot_count: u64,
 
     /// What the store may hold before it only takes what makes room
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
@@ -262,6 +333,11 @@ pub(crate) fn refused(error: &clap::Error) -> ExitCode {
     let failure = Failure::usage(format!("{}\ntry --help", problem.trim_end()));
     eprintln!("ovs: {failure}");
     failure.exit_code()
+}
+
+fn parse_member(text: &str) -> Result<u64, String> {
+    let number = u64::from_str_radix(text.trim_start_matches("0x"), 16);
+    number.map_err(|error| format!("{error}; give the number of a member, as `ovs cfg members` shows it"))
 }
 
 fn parse_volume_size(text: &str) -> Result<ByteSize, String> {

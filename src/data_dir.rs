@@ -115,7 +115,22 @@ impl DataDir {
         self.0.join("nbd.sock")
     }
 
-    /// The configuration documents.
+    /// The member of the configuration store.
+    pub(crate) fn cfg(&self) -> PathBuf {
+        self.path().join("cfg")
+    }
+
+    /// The configuration that worked last.
+    pub(crate) fn last_good(&self) -> PathBuf {
+        self.path().join("last_good")
+    }
+
+    /// Where [`DataDir::config`] goes once its documents are in the store.
+    pub(crate) fn imported(&self) -> PathBuf {
+        self.path().join("config.imported")
+    }
+
+    /// Configuration documents of a version without a store, which are moved into it.
     pub(crate) fn config(&self) -> PathBuf {
         self.0.join("config")
     }

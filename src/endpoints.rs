@@ -17,6 +17,18 @@ pub(crate) struct Endpoints {
     pub(crate) http: String,
     /// The admin socket.
     pub(crate) admin: String,
+    /// The configuration store, as `http://host:port` or an `etcd://` URL; a node that reads files has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etcd: Option<String>,
+    /// The vPool that the node belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vpool_guid: Option<String>,
+    /// Who it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vrouter_id: Option<String>,
+    /// The URL of its documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<String>,
     /// The process.
     pub(crate) pid: u32,
 }
@@ -37,13 +49,17 @@ impl Endpoints {
             nbd_unix: format!("nbd+unix:///?socket={}", percent_encode(nbd_socket)),
             http: format!("http://{}", reachable(http)),
             admin: format!("{ADMIN_SCHEME}{}", admin_socket.display()),
+            etcd: None,
+            vpool_guid: None,
+            vrouter_id: None,
+            config: None,
             pid: std::process::id(),
         }
     }
 }
 
 /// An address that clients on this machine can connect to: nobody connects to `0.0.0.0`.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

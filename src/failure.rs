@@ -43,6 +43,21 @@ impl Failure {
         Failure::new(Kind::Usage, message)
     }
 
+    /// [`Kind::NotFound`].
+    pub(crate) fn not_found(message: impl Into<String>) -> Failure {
+        Failure::new(Kind::NotFound, message)
+    }
+
+    /// [`Kind::Rejected`].
+    pub(crate) fn rejected(message: impl Into<String>) -> Failure {
+        Failure::new(Kind::Rejected, message)
+    }
+
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The exit code that belongs to the kind.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {

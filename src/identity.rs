@@ -22,6 +22,15 @@ pub(crate) struct Identity {
     pub(crate) directory_id: String,
     /// Section, key and value in canonical form.
     immutable: BTreeMap<String, BTreeMap<String, Json>>,
+    /// The vPool that it belongs to; empty: it was made before there was a store.
+    #[serde(default)]
+    vpool_guid: String,
+    /// Who it is in that vPool; empty as above.
+    #[serde(default)]
+    vrouter_id: String,
+    /// Its first documents are in the store: that there are none later is not for it to mend.
+    #[serde(default)]
+    configured: bool,
 }
 
 impl Identity {
@@ -31,7 +40,14 @@ impl Identity {
         declarations: &[SectionDeclaration],
         values: &Documents,
     ) -> Identity {
-        let mut identity = Identity { version: VERSION, directory_id, immutable: BTreeMap::new() };
+        let mut identity = Identity {
+            version: VERSION,
+            directory_id,
+            immutable: BTreeMap::new(),
+            vpool_guid: String::new(),
+            vrouter_id: String::new(),
+            configured: false,
+        };
         identity.extend(declarations, values);
         identity
     }
@@ -56,6 +72,35 @@ impl Identity {
                 path.display()
             ))),
         }
+    }
+
+    /// Gives the node its place in the store, if it has none. Whether it had none.
+    pub(crate) fn name_node(&mut self, id: impl Fn() -> Result<String, Failure>) -> Result<bool, Failure> {
+        if !self.vpool_guid.is_empty() && !self.vrouter_id.is_empty() {
+            return Ok(false);
+        }
+        (self.vpool_guid, self.vrouter_id) = (id()?, id()?);
+        Ok(true)
+    }
+
+    /// The vPool that the node belongs to.
+    pub(crate) fn vpool_guid(&self) -> &str {
+        &self.vpool_guid
+    }
+
+    /// Who the node is in its vPool.
+    pub(crate) fn vrouter_id(&self) -> &str {
+        &self.vrouter_id
+    }
+
+    /// Whether the first documents are in the store.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.configured
+    }
+
+    /// They are. Whether that is news.
+    pub(crate) fn set_configured(&mut self) -> bool {
+        !std::mem::replace(&mut self.configured, true)
     }
 
     /// Writes the identity.

@@ -9,6 +9,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::args::{Global, LogFormat};
 use crate::failure::Failure;
 
+/// openraft tells of every step, and what matters of it the store says itself: it speaks only when it is asked to.
+const SILENCED: &str = "openraft";
+
 /// Standard error beside progress bars.
 #[derive(Clone)]
 struct LogWriter(MultiProgress);
@@ -36,7 +39,8 @@ impl<'a> MakeWriter<'a> for LogWriter {
 /// Starts logging as the arguments say, at `default_level` if they do not.
 pub(crate) fn start(global: &Global, default_level: &str, bars: &MultiProgress) -> Result<(), Failure> {
     let level = global.log_level.as_deref().unwrap_or(default_level);
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    let silenced = if level.contains(SILENCED) { String::new() } else { format!(",{SILENCED}=off") };
+    let filter = EnvFilter::try_new(format!("{level}{silenced}")).map_err(|error| {
         Failure::usage(format!("--log-level {level:?}: {error}; use error, warn, info, debug or trace"))
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter(bars.clone()));

@@ -6,6 +6,7 @@ mod admin;
 mod args;
 mod cfg;
 mod completions;
+mod config;
 mod config_reference;
 mod data_dir;
 mod endpoints;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Up(arguments) => up::run(&global, arguments),
         Command::Volume(command) => volume::run(&global, command),
         Command::Cfg(command) => cfg::run(&global, command),
+        Command::Config(command) => config::run(&global, command),
         Command::Completions { shell } => completions::run(shell),
         Command::ConfigReference { form } => config_reference::run(form),
     };

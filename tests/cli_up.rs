@@ -88,7 +88,7 @@ fn a_taken_port_is_named_with_what_to_do() {
     directory.configure("nbd", &json!({"nbd_port": address.port()}));
     let printed = directory.run(&["up", "--log-level", "error"], 1);
     printed.assert_error(&format!("cannot listen on {address}"));
-    printed.assert_error("nbd_port in");
+    printed.assert_error("or change nbd_port");
     assert!(!directory.path("endpoints.json").exists());
 }
 
@@ -126,18 +126,47 @@ fn unknown_keys_do_not_stop_a_start() {
     assert_eq!(keys, ["nbd.nbd_prot", "event_publisher.events_amqp_uris"]);
 }
 
+/// The key of a section of the node that runs in `directory`.
+fn key(directory: &DataDir, section: &str) -> String {
+    let endpoints = directory.endpoints();
+    let text = |name: &str| endpoints[name].as_str().expect("a text").to_owned();
+    format!("/ovs/vpools/{}/hosts/{}/config/{section}", text("vpool_guid"), text("vrouter_id"))
+}
+
+/// What `ovs up` says of itself until it is ready, as log lines.
+fn log_of_start(directory: &DataDir) -> String {
+    let log = directory.path("log");
+    let mut command = directory.command(&["up", "--ephemeral"]);
+    command.stdout(Stdio::piped()).stderr(fs::File::create(&log).expect("a log"));
+    let mut child = command.spawn().expect("started");
+    let stdout = std::io::BufReader::new(child.stdout.take().expect("piped"));
+    let ready = std::io::BufRead::lines(stdout).any(|line| line.expect("output") == "ready");
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let log = fs::read_to_string(log).expect("the log");
+    assert!(ready, "{log}");
+    log
+}
+
 #[test]
 fn an_immutable_parameter_stays_what_it_was() {
     let directory = DataDir::small();
-    directory.up(&[]).stop();
-    directory.configure("scocache", &json!({"segment_size": "2MiB", "reserve_size": "16MiB"}));
-    directory.run(&["up", "--ephemeral"], 5).assert_error("scocache.segment_size = \"2MiB\": is immutable");
+    let node = directory.up(&[]);
+    let key = key(&directory, "scocache");
+    directory.run(&["config", "set", &format!("{key}|segment_size"), "\"2MiB\""], 0);
+    node.stop();
+    let log = log_of_start(&directory);
+    assert!(log.contains("scocache.segment_size") && log.contains("is immutable"), "{log}");
+    assert!(log.contains("degraded: running on the last good configuration"), "{log}");
     // Another spelling is no change, and silence means the recorded value and not the default.
     for document in
         [json!({"segment_size": 1 << 20, "reserve_size": "16MiB"}), json!({"reserve_size": "16MiB"})]
     {
-        directory.configure("scocache", &document);
-        directory.up(&[]).stop();
+        let node = directory.up(&[]);
+        directory.run(&["config", "set", &key, &document.to_string()], 0);
+        node.stop();
+        let log = log_of_start(&directory);
+        assert!(!log.contains("degraded"), "{log}");
     }
 }
 
@@ -145,18 +174,38 @@ fn an_immutable_parameter_stays_what_it_was() {
 fn a_node_whose_configuration_is_gone_does_not_serve() {
     let directory = DataDir::new();
     directory.configure("scocache", &json!({"segment_size": "1MiB", "reserve_size": "32MiB"}));
-    directory.up(&[]).stop();
-    fs::remove_file(directory.path("config/scocache.json")).expect("removed");
+    let node = directory.up(&[]);
+    let key = key(&directory, "scocache");
+    directory.run(&["config", "delete", &key], 0);
+    node.stop();
     directory.run(&["up", "--ephemeral"], 3).assert_error("there is no configuration at");
+}
+
+#[test]
+fn documents_of_an_older_directory_are_moved_into_the_store() {
+    let directory = DataDir::small();
+    let node = directory.up(&[]);
+    let read = |section: &str| directory.run(&["config", "get", &key(&directory, section)], 0).json();
+    assert_eq!(read("scocache"), json!({"segment_size": "1MiB", "reserve_size": "16MiB"}));
+    assert_eq!(read("volume_manager"), json!({"run_size": "1MiB", "data_threads": 1}));
+    assert!(!directory.path("config").exists() && directory.path("config.imported/scocache.json").exists());
+    node.stop();
+    // Files that come later change nothing, and that is said.
+    directory.configure("scocache", &json!({"segment_size": "1MiB", "reserve_size": "48MiB"}));
+    assert!(log_of_start(&directory).contains("holds documents that are not read any more"));
+    let node = directory.up(&[]);
+    let document = directory.run(&["config", "get", &key(&directory, "scocache")], 0).json();
+    assert_eq!(document["reserve_size"], json!("16MiB"));
+    node.stop();
 }
 
 #[test]
 fn a_first_start_writes_down_what_cannot_be_changed_later() {
     let directory = DataDir::new();
-    directory.up(&[]).stop();
-    let document = fs::read(directory.path("config/scocache.json")).expect("a document");
-    let document: serde_json::Value = serde_json::from_slice(&document).expect("JSON");
+    let node = directory.up(&[]);
+    let document = directory.run(&["config", "get", &key(&directory, "scocache")], 0).json();
     assert_eq!(document, json!({"segment_size": "32MiB"}));
+    node.stop();
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 16)]
         busy: u32,
     },
+    /// The configuration store beside etcd: puts, gets, transactions, watches, memory, restarts (no fio)
+    Cfg(crate::scenario::cfg::CfgCourse),
     /// Writes at random all over a huge volume and follows the server's memory
     Sparse {
         /// Millions of 4 KiB writes
@@ -152,7 +154,8 @@ impl Options {
     }
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+/// A time from a tenth of a second to a day.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|s| (0.1..=86_400.0).contains(s));
     let seconds = seconds.ok_or_else(|| format!("'{text}' is not a number of seconds from 0.1 to 86400"))?;
     Ok(Duration::from_secs_f64(seconds))

@@ -187,6 +187,46 @@ fn a_hot_volume_beside_busy_ones() {
     }
 }
 
+/// Every part of the comparison of the configuration store, each as small as it can be.
+#[test]
+fn the_configuration_store_beside_etcd() {
+    let place = Place::new("cfg");
+    let ovs = ovs_binary();
+    let small =
+        ["--clients", "8", "--connections", "3", "--streams", "1,20", "--keys", "700", "--calm", "0.1"];
+    let options = ["--runtime", "0.3", "--repeats", "2", "--ovs-binary", &ovs];
+    let output = benches(&place.0, &[&["cfg"], &small[..], &options[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = json(&place.0.join("out/cfg.json"));
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let names = |of: &str| -> Vec<String> {
+        list(&results[of]).iter().map(|part| part["name"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(names("works"), ["put-1", "put-8", "get-1", "get-8", "serializable-8", "txn-8"]);
+    assert_eq!(names("watches"), ["watch-1", "watch-20"]);
+    for side in 0..2 {
+        for work in list(&results["works"]) {
+            assert_eq!(list(&work["runs"][side]).len(), 2, "{work}");
+            assert!(work["runs"][side][1]["per_second"].as_f64().unwrap() > 1.0, "{work}");
+        }
+        for watch in list(&results["watches"]) {
+            let run = &watch["runs"][side][0];
+            let figure = |name: &str| run[name].as_f64().unwrap();
+            assert!(figure("each_p50_us") > 0.0 && figure("last_p99_us") >= figure("each_p99_us"), "{watch}");
+        }
+        let life = &results["lives"][side][0];
+        assert!(
+            life["idle"].as_u64().unwrap() > 1 << 20 && life["killed_ms"].as_f64().unwrap() > 1.0,
+            "{life}"
+        );
+    }
+    let text = std::fs::read_to_string(place.0.join("out/cfg.md")).unwrap();
+    assert!(text.contains("| put, 8 clients, a second") && text.contains("at least 2"), "{text}");
+    assert!(std::fs::read_to_string(place.0.join("out/cfg.svg")).unwrap().ends_with("</svg>\n"));
+    let left: Vec<_> = std::fs::read_dir(place.0.join("run")).unwrap().flatten().map(|e| e.path()).collect();
+    assert!(left.is_empty(), "{left:?} stays behind");
+}
+
 /// A server that greets, and ends in the middle of the work.
 #[test]
 fn a_peer_that_ends_is_reported_and_the_others_go_on() {
@@ -246,6 +286,8 @@ fn wrong_requests_say_what_is_possible() {
         (&["--subject", "nbdkit-null", "--peers", "", "--size", "900TiB"], "there is no peer ''"),
         (&["--subject", "raw", "--peers", "raw", "--size", "900TiB"], "use a smaller --size"),
         (&["many", "--subject", "raw"], "only ovs"),
+        (&["cfg", "--ovs-binary", "/bin/true", "--etcd", "/nonexistent/etcd"], "etcd-server"),
+        (&["cfg", "--ovs-binary", "/bin/true", "--workloads", "nonsense"], "put-100"),
     ] {
         let output = benches(&place.0, arguments);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();

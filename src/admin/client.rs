@@ -153,6 +153,11 @@ fn socket_of_endpoint(endpoint: &str) -> Result<PathBuf, Failure> {
 }
 
 fn socket_of_file(file: &Path, advice: &str) -> Result<PathBuf, Failure> {
+    socket_of_endpoint(&endpoints_of_file(file, advice)?.admin)
+}
+
+/// What an `endpoints.json` says; `advice` is for the case that it says nothing.
+pub(crate) fn endpoints_of_file(file: &Path, advice: &str) -> Result<Endpoints, Failure> {
     let content = match read_file(file) {
         Ok(Some(content)) => content,
         Ok(None) => {
@@ -165,8 +170,6 @@ fn socket_of_file(file: &Path, advice: &str) -> Result<PathBuf, Failure> {
             return Err(unreachable(format!("{} cannot be read: {error}; {advice}", file.display())));
         }
     };
-    let endpoints: Endpoints = serde_json::from_slice(&content).map_err(|error| {
-        unreachable(format!("{} is no endpoints.json: {error}; {advice}", file.display()))
-    })?;
-    socket_of_endpoint(&endpoints.admin)
+    serde_json::from_slice(&content)
+        .map_err(|error| unreachable(format!("{} is no endpoints.json: {error}; {advice}", file.display())))
 }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfg_store::{ApiOptions, AutoCompaction, Beginning, Options, RaftOptions, Server, StartError};
+use cfg_store::{ApiOptions, AutoCompaction, Beginning, Ended, Options, RaftOptions, Server, StartError};
 use indicatif::MultiProgress;
 use tokio::runtime::Builder;
 
@@ -16,14 +16,12 @@ use crate::{logging, output};
 
 /// How long streams of clients may last when it stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
-/// What is logged by default; openraft says much of every step.
-const LOG_LEVEL: &str = "info,openraft=off";
-/// Below the node's directory.
-const FOLDER: &str = "cfg";
+/// How long the end of one that failed may take.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs one member.
 pub(super) fn run(global: &Global, arguments: CfgRunArgs) -> Result<(), Failure> {
-    logging::start(global, LOG_LEVEL, &MultiProgress::new())?;
+    logging::start(global, "info", &MultiProgress::new())?;
     let options = options(global, &arguments)?;
     if let Err(error) = volumedriver::limits::raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
@@ -54,19 +52,34 @@ async fn serve(options: Options) -> Result<(), Failure> {
     };
     tokio::select! {
         () = ready => output::line("ready")?,
-        why = server.ended() => return given_up(server, &why).await,
         () = signals.first() => return stop(server).await,
+        why = server.ended() => return end(server, why).await,
     }
     tokio::select! {
-        why = server.ended() => given_up(server, &why).await,
         () = signals.first() => stop(server).await,
+        why = server.ended() => end(server, why).await,
     }
 }
 
-/// A member that takes no part any more is of no use to anybody: whoever started it can start it again.
-async fn given_up(server: Server, why: &str) -> Result<(), Failure> {
-    stop(server).await?;
-    Err(Failure::failed(format!("this member can take no part any more: {why}")))
+/// Ends because this member has no part any more.
+async fn end(server: Server, why: Ended) -> Result<(), Failure> {
+    let member = server.member();
+    // What failed may not stop either.
+    if tokio::time::timeout(END_PATIENCE, server.shutdown(STOP_PATIENCE)).await.is_err() {
+        tracing::warn!("not everything of this member could be stopped");
+    }
+    Err(match why {
+        Ended::Removed => Failure::new(
+            Kind::Conflict,
+            format!(
+                "member {member:x} was removed from the cluster; to let it come back, empty its data directory and \
+                 start it with --join"
+            ),
+        ),
+        Ended::Failed(why) => Failure::failed(format!(
+            "member {member:x} ended: {why}; when that is mended start it again, it then gets what it missed"
+        )),
+    })
 }
 
 async fn stop(server: Server) -> Result<(), Failure> {
@@ -78,7 +91,7 @@ async fn stop(server: Server) -> Result<(), Failure> {
 
 fn failure(error: &StartError) -> Failure {
     let kind = match error {
-        StartError::Locked(_) => Kind::Conflict,
+        StartError::Locked(_) | StartError::Known(_) => Kind::Conflict,
         StartError::NoCluster { .. } => Kind::Unreachable,
         _ => Kind::Failed,
     };
@@ -123,6 +136,8 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
         election_timeout,
         heartbeat: Duration::from_millis(arguments.heartbeat),
         auto_compaction: auto_compaction(arguments)?,
+        snapshot_entries: arguments.snapshot_count,
+        kept_entries: arguments.snapshot_count / 10,
         ..RaftOptions::default()
     };
     if raft.heartbeat * 3 > raft.election_timeout {
@@ -130,7 +145,7 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
     }
     Ok(Options {
         name,
-        data_dir: directory.path().join(FOLDER),
+        data_dir: directory.cfg(),
         client_listen: listen(&arguments.client_urls)?,
         peer_listen: listen(&arguments.peer_urls)?,
         client_urls: arguments.advertise_client_urls.clone(),

@@ -1,86 +1,218 @@
-//! The configuration that a node starts with.
+//! The configuration that a node starts with: its documents in the store.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
+use std::time::SystemTime;
 
-use cfg_client::Error;
+use cfg_client::{Error, EtcdSource, FileSource, KeyPath, LastGood, Snapshot, StoreUrl};
 use cfg_schema::{Category, Documents, Problem};
 use serde_json::{Map, Value as Json};
 use volumedriver::parameters::{self, Parameters};
 use volumedriver::volume::address::BootId;
 
-use crate::data_dir::{DataDir, write_json};
+use super::store::Embedded;
+use crate::config;
+use crate::data_dir::DataDir;
 use crate::endpoints::percent_encode;
 use crate::failure::{Failure, Kind};
 use crate::identity::Identity;
 
+/// What a node starts with.
+pub(super) struct Start {
+    /// The checked values.
+    pub(super) parameters: Parameters,
+    /// Who the node is.
+    pub(super) identity: Identity,
+    /// The URL of its documents.
+    pub(super) url: String,
+}
+
 /// Reads and checks the configuration, and the identity of the directory with it. A directory that is used for the
-/// first time gets both.
-pub(super) fn load(directory: &DataDir) -> Result<Parameters, Failure> {
-    let identity = Identity::read(&directory.identity())?;
-    if identity.is_none() {
-        create_documents(directory)?;
+/// first time gets both; the documents of one that is older than the store are moved into it.
+pub(super) async fn load(directory: &DataDir, embedded: &Embedded) -> Result<Start, Failure> {
+    let known = Identity::read(&directory.identity())?;
+    let old = old_documents(directory)?;
+    let mut identity = match known {
+        Some(identity) => identity,
+        None => {
+            let documents = old.clone().unwrap_or_else(immutable_defaults);
+            let parameters =
+                check(&documents, None).map_err(|problems| rejected_file(directory, &problems))?;
+            Identity::new(random_uuid()?, &Parameters::declarations(), &parameters.documents())
+        }
+    };
+    if identity.name_node(random_uuid)? {
+        identity.write(&directory.identity())?;
+    }
+    let path = config_path(&identity)?;
+    store_first(directory, embedded, &path, &mut identity, old).await?;
+
+    let url = format!("etcd://{}{path}", embedded.address);
+    let source = StoreUrl::parse(&url)
+        .and_then(|parsed| EtcdSource::new(&url, &parsed, cfg_client::Options::default()))
+        .map_err(|error| read_failure(&error))?;
+    let parameters = match source.read("").await {
+        Ok(snapshot) => checked_or_last_good(directory, &identity, &url, &snapshot)?,
+        Err(error @ (Error::Syntax { .. } | Error::TooLarge { .. })) => {
+            last_good(directory, &identity, &read_failure(&error).to_string())?
+                .ok_or_else(|| read_failure(&error))?
+        }
+        Err(error) => return Err(read_failure(&error)),
+    };
+    settle_identity(directory, &mut identity, &parameters)?;
+    Ok(Start { parameters, identity, url })
+}
+
+/// Where the documents of the node are.
+fn config_path(identity: &Identity) -> Result<KeyPath, Failure> {
+    let (vpool, vrouter) = (identity.vpool_guid(), identity.vrouter_id());
+    let path = format!("/ovs/vpools/{vpool}/hosts/{vrouter}/config");
+    KeyPath::parse(&path).map_err(|error| Failure::failed(format!("identity.json: {error}")))
+}
+
+/// The documents in files that an older version left, if they are still to be moved.
+fn old_documents(directory: &DataDir) -> Result<Option<Documents>, Failure> {
+    if !directory.config().is_dir() {
+        return Ok(None);
     }
     let url = format!("file://{}", percent_encode(&directory.config()));
     let snapshot =
-        cfg_client::open(&url).and_then(|source| source.read("")).map_err(|error| read_failure(&error))?;
+        FileSource::open(&url).and_then(|source| source.read("")).map_err(|error| read_failure(&error))?;
+    Ok((!snapshot.documents.is_empty()).then_some(snapshot.documents))
+}
+
+/// Brings the first documents into the store, once.
+async fn store_first(
+    directory: &DataDir,
+    embedded: &Embedded,
+    path: &KeyPath,
+    identity: &mut Identity,
+    old: Option<Documents>,
+) -> Result<(), Failure> {
+    let Some(documents) = old.clone().or_else(|| (!identity.is_configured()).then(immutable_defaults)) else {
+        return Ok(());
+    };
+    if old.is_some() {
+        let mut complete = documents.clone();
+        identity.complete(&mut complete);
+        check(&complete, Some(identity)).map_err(|problems| rejected_file(directory, &problems))?;
+    }
+    let action = if old.is_some() { "import" } else { "first start" };
+    if !config::store_first(&embedded.store, path, &documents, action).await? && old.is_some() {
+        tracing::warn!(
+            directory = %directory.config().display(),
+            "holds documents that are not read any more: the store has some; `ovs config import` or `set` changes them"
+        );
+    }
+    if identity.set_configured() {
+        identity.write(&directory.identity())?;
+    }
+    if old.is_some() {
+        retire(directory)?;
+    }
+    Ok(())
+}
+
+/// Puts the files aside: they are in the store now.
+fn retire(directory: &DataDir) -> Result<(), Failure> {
+    let (from, to) = (directory.config(), directory.imported());
+    if to.exists() {
+        return Ok(());
+    }
+    let failed = |error| Failure::failed(format!("{} cannot be renamed: {error}", from.display()));
+    fs::rename(&from, &to).map_err(failed)?;
+    tracing::info!(kept = %to.display(), "the documents are in the configuration store now");
+    Ok(())
+}
+
+/// Checks what was read, and keeps it for the day when the next one is wrong.
+fn checked_or_last_good(
+    directory: &DataDir,
+    identity: &Identity,
+    url: &str,
+    snapshot: &Snapshot,
+) -> Result<Parameters, Failure> {
     if snapshot.documents.is_empty() {
-        let place = directory.config().display().to_string();
-        return Err(read_failure(&Error::Absent { place }));
+        return Err(read_failure(&Error::Absent { place: url.to_owned() }));
     }
-    let mut documents = snapshot.documents;
-    if let Some(identity) = &identity {
-        identity.complete(&mut documents);
+    let mut documents = snapshot.documents.clone();
+    identity.complete(&mut documents);
+    warn_of(&documents);
+    match check(&documents, Some(identity)) {
+        Ok(parameters) => {
+            if let Err(error) = LastGood::new(url, snapshot, SystemTime::now()).write(&directory.last_good())
+            {
+                tracing::warn!(%error, "no copy of the configuration is kept");
+            }
+            Ok(parameters)
+        }
+        Err(problems) => {
+            let failure = rejected(url, &problems);
+            last_good(directory, identity, &failure.to_string())?.ok_or(failure)
+        }
     }
-    let reading = parameters::read(&documents);
+}
+
+/// The configuration of the last start, when that of now cannot be used because of `reason`.
+fn last_good(directory: &DataDir, identity: &Identity, reason: &str) -> Result<Option<Parameters>, Failure> {
+    let copy = match LastGood::read(&directory.last_good()) {
+        Ok(copy) => copy,
+        Err(Error::Absent { .. }) => return Ok(None),
+        Err(error) => {
+            tracing::error!(%error, "the last good configuration cannot be used");
+            return Ok(None);
+        }
+    };
+    let mut documents = copy.documents;
+    identity.complete(&mut documents);
+    match check(&documents, Some(identity)) {
+        Ok(parameters) => {
+            tracing::error!(
+                reason,
+                revision = copy.revision,
+                "degraded: running on the last good configuration"
+            );
+            Ok(Some(parameters))
+        }
+        Err(problems) => {
+            tracing::error!(
+                problems = list(&problems),
+                "the last good configuration is not good for this version"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Names the keys that do nothing.
+fn warn_of(documents: &Documents) {
+    let reading = parameters::read(documents);
     for key in &reading.unknown {
         tracing::warn!(key, "unknown configuration key; it is kept and has no effect");
     }
     for key in &reading.no_effect {
         tracing::warn!(key, "this configuration key has no effect in this program");
     }
-    let parameters = reading.parameters.map_err(|problems| rejected(directory, &problems))?;
-    settle_identity(directory, identity, &parameters)?;
-    Ok(parameters)
 }
 
-/// Records immutable values, or finds that one was changed.
-fn settle_identity(
-    directory: &DataDir,
-    identity: Option<Identity>,
-    values: &Parameters,
-) -> Result<(), Failure> {
-    let (declarations, values) = (Parameters::declarations(), values.documents());
-    let Some(mut identity) = identity else {
-        return Identity::new(random_uuid()?, &declarations, &values).write(&directory.identity());
-    };
-    let differences = identity.differences(&values);
-    if !differences.is_empty() {
-        return Err(rejected(directory, &differences));
-    }
-    if identity.extend(&declarations, &values) {
+/// Reads parameters out of documents; what is immutable must be what `identity` says.
+fn check(documents: &Documents, identity: Option<&Identity>) -> Result<Parameters, Vec<Problem>> {
+    let parameters = parameters::read(documents).parameters?;
+    let differences =
+        identity.map(|identity| identity.differences(&parameters.documents())).unwrap_or_default();
+    if differences.is_empty() { Ok(parameters) } else { Err(differences) }
+}
+
+/// Records immutable values of a newer version.
+fn settle_identity(directory: &DataDir, identity: &mut Identity, values: &Parameters) -> Result<(), Failure> {
+    if identity.extend(&Parameters::declarations(), &values.documents()) {
         identity.write(&directory.identity())?;
     }
     tracing::debug!(directory_id = identity.directory_id, "identity");
     Ok(())
 }
 
-/// Writes the immutable parameters as documents, unless there are documents already: what cannot be changed later is
-/// there to be seen, and a configuration that is empty by mistake can be told from one that is not there.
-fn create_documents(directory: &DataDir) -> Result<(), Failure> {
-    let config = directory.config();
-    let failed = |error| Failure::failed(format!("{} cannot be created: {error}", config.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(&config).map_err(failed)?;
-    let entries: Vec<_> = fs::read_dir(&config).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
-    if entries.iter().any(|entry| entry.file_name().to_string_lossy().ends_with(".json")) {
-        return Ok(());
-    }
-    for (section, document) in immutable_defaults() {
-        write_json(&config.join(format!("{section}.json")), &document)?;
-    }
-    Ok(())
-}
-
+/// The immutable parameters as documents: what cannot be changed later is there to be seen, and a configuration that
+/// is empty by mistake can be told from one that is not there.
 fn immutable_defaults() -> Documents {
     let mut documents = Documents::new();
     for section in Parameters::declarations() {
@@ -94,24 +226,32 @@ fn immutable_defaults() -> Documents {
     documents
 }
 
-fn rejected(directory: &DataDir, problems: &[Problem]) -> Failure {
-    let list = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
-    let place = directory.config().join("<section>.json");
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn rejected_file(directory: &DataDir, problems: &[Problem]) -> Failure {
+    rejected(&directory.config().join("<section>.json").display().to_string(), problems)
+}
+
+fn rejected(place: &str, problems: &[Problem]) -> Failure {
     Failure::new(
         Kind::Rejected,
-        format!("the configuration is rejected: {list}; correct {}", place.display()),
+        format!("the configuration is rejected: {}; correct {place}", list(problems)),
     )
 }
 
 fn read_failure(error: &Error) -> Failure {
+    if let Error::Absent { place } = error {
+        let advice = "the node does not serve without it; `ovs cfg run` runs the store alone, `ovs config import` \
+                      puts documents back";
+        return Failure::not_found(format!("there is no configuration at {place}; {advice}"));
+    }
     let (kind, advice) = match error {
-        Error::Absent { .. } => {
-            (Kind::NotFound, "the node does not serve without it; put its documents back")
-        }
         Error::Syntax { .. } | Error::TooLarge { .. } => (Kind::Rejected, "correct the document"),
-        Error::Unreachable { .. } => (Kind::Unreachable, "see that it can be read, then try again"),
         Error::Changing { .. } => (Kind::Unreachable, "wait until nobody writes there"),
         Error::Url { .. } | Error::Unavailable { .. } => (Kind::Usage, "correct the URL"),
+        _ => (Kind::Unreachable, "see that it can be read, then try again"),
     };
     Failure::new(kind, format!("{error}; {advice}"))
 }

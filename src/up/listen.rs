@@ -75,8 +75,11 @@ impl Sockets {
 fn refused(address: SocketAddr, section: &str, directory: &DataDir, error: &io::Error) -> Failure {
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let file = directory.config().join(format!("{section}.json"));
-            format!("stop what uses it, give --ephemeral, or set {section}_port in {}", file.display())
+            let directory = directory.path().display();
+            format!(
+                "stop what uses it, give --ephemeral, or change {section}_port: `ovs cfg run --data-dir {directory}` \
+                 runs the configuration store alone, `ovs config set` changes it"
+            )
         }
         io::ErrorKind::AddrNotAvailable => "give --listen an address of this machine".to_owned(),
         _ => "give another --listen or port".to_owned(),

@@ -8,6 +8,7 @@ mod health;
 pub(crate) mod http;
 mod listen;
 pub(crate) mod node;
+mod store;
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
-use volumedriver::parameters::Parameters;
 
 use self::listen::Sockets;
 use self::node::Node;
@@ -51,11 +51,6 @@ pub(crate) fn run(global: &Global, arguments: UpArgs) -> Result<(), Failure> {
     directory.create()?;
     let _lock = directory.lock()?;
     directory.withdraw();
-    let mut parameters = config::load(&directory)?;
-    if arguments.ephemeral {
-        parameters.nbd.nbd_port = 0;
-        parameters.http.http_port = 0;
-    }
     let cores = available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
@@ -64,7 +59,7 @@ pub(crate) fn run(global: &Global, arguments: UpArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("no threads for the control plane: {error}")))?;
-    let result = runtime.block_on(serve(global, &arguments, &directory, parameters, Bars::new(&bars)));
+    let result = runtime.block_on(run_node(global, &arguments, &directory, Bars::new(&bars)));
     directory.withdraw();
     // A start that was interrupted may still be blocked in its thread; the log survives that as it survives a crash.
     runtime.shutdown_background();
@@ -88,16 +83,48 @@ fn check_arguments(arguments: &UpArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The store first, and last: the rest of the node reads its configuration there.
+async fn run_node(
+    global: &Global,
+    arguments: &UpArgs,
+    directory: &DataDir,
+    bars: Bars,
+) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let embedded = tokio::select! {
+        started = store::start(arguments, directory) => started?,
+        () = signals.first() => return Ok(()),
+    };
+    let result = match config::load(directory, &embedded).await {
+        Ok(start) => serve(global, arguments, directory, start, &embedded, &mut signals, bars).await,
+        Err(failure) => Err(failure),
+    };
+    embedded.stop().await;
+    result
+}
+
 async fn serve(
     global: &Global,
     arguments: &UpArgs,
     directory: &DataDir,
-    parameters: Parameters,
+    start: config::Start,
+    embedded: &store::Embedded,
+    signals: &mut Signals,
     bars: Bars,
 ) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut parameters = start.parameters;
+    if arguments.ephemeral {
+        parameters.nbd.nbd_port = 0;
+        parameters.http.http_port = 0;
+    }
     let sockets = Sockets::bind(arguments.listen, &parameters, directory).await?;
-    let endpoints = sockets.endpoints(directory)?;
+    let endpoints = Endpoints {
+        etcd: Some(format!("http://{}", embedded.address)),
+        vpool_guid: Some(start.identity.vpool_guid().to_owned()),
+        vrouter_id: Some(start.identity.vrouter_id().to_owned()),
+        config: Some(start.url),
+        ..sockets.endpoints(directory)?
+    };
     let node = Node::new(parameters.http.admin_operations_in_flight);
     let (stop, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
@@ -141,7 +168,10 @@ async fn serve(
         () = signals.first() => Ok(false),
     };
     if matches!(opened, Ok(true)) {
-        signals.first().await;
+        tokio::select! {
+            () = signals.first() => {}
+            () = embedded.fails() => signals.first().await,
+        }
     }
     tokio::select! {
         () = finish(node, servers, stop) => opened.map(drop),
@@ -222,8 +252,15 @@ fn announce(global: &Global, directory: &DataDir, endpoints: &Endpoints) -> Resu
         return output::json(&Announcement { ready: true, data_dir, endpoints });
     }
     let Endpoints { nbd, nbd_unix, http, admin, .. } = endpoints;
-    let addresses =
-        [("nbd", nbd), ("nbd_unix", nbd_unix), ("http", http), ("admin", admin), ("data_dir", &data_dir)];
+    let etcd = endpoints.etcd.clone().unwrap_or_default();
+    let addresses = [
+        ("nbd", nbd),
+        ("nbd_unix", nbd_unix),
+        ("http", http),
+        ("etcd", &etcd),
+        ("admin", admin),
+        ("data_dir", &data_dir),
+    ];
     for (name, address) in addresses {
         output::line(&format!("{name:<9} {address}"))?;
     }

@@ -134,7 +134,7 @@ pub fn free_url() -> String {
 
 /// Sends once when a line with `mark` comes out of `pipe`; the end of the channel is the end of the pipe. All lines go
 /// to the log.
-fn announced<R: Read + Send + 'static>(pipe: Option<R>, log: &Path, mark: &'static str) -> Receiver<()> {
+pub fn announced<R: Read + Send + 'static>(pipe: Option<R>, log: &Path, mark: &'static str) -> Receiver<()> {
     let pipe = pipe.expect("the pipe was asked for");
     let mut log: File = OpenOptions::new().append(true).open(log).expect("server log");
     let (sender, receiver) = sync_channel(1);

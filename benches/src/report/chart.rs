@@ -15,16 +15,21 @@ const EDGE: f64 = 20.0;
 const FIGURE: f64 = 62.0;
 
 /// One bar: whose, of which class, how long.
-struct Bar<'a> {
-    class: &'a str,
-    value: Option<Summary>,
+pub(crate) struct Bar<'a> {
+    /// `subject`, `server`, `protocol` or `limit`: its colour.
+    pub(crate) class: &'a str,
+    /// Its length, with the spread; without one the row stays empty.
+    pub(crate) value: Option<Summary>,
 }
 
 /// A column of bars with a scale below.
-struct Panel<'a> {
-    title: String,
-    unit: &'a str,
-    bars: Vec<Bar<'a>>,
+pub(crate) struct Panel<'a> {
+    /// Stands above it.
+    pub(crate) title: String,
+    /// Stands below the scale.
+    pub(crate) unit: &'a str,
+    /// From top to bottom.
+    pub(crate) bars: Vec<Bar<'a>>,
 }
 
 fn class_of(results: &Results, side: &Side) -> &'static str {
@@ -37,11 +42,18 @@ fn class_of(results: &Results, side: &Side) -> &'static str {
 }
 
 impl Panel<'_> {
-    fn height(&self) -> f64 {
+    /// With title and scale, pixels.
+    pub(crate) fn height(&self) -> f64 {
         22.0 + self.bars.len() as f64 * ROW + 38.0
     }
 
-    fn draw(&self, canvas: &mut Canvas, x: f64, y: f64, width: f64) {
+    /// The middle of the row `index` of a panel whose upper edge is at `y`.
+    pub(crate) fn middle(y: f64, index: usize) -> f64 {
+        y + 22.0 + (index as f64 + 0.5) * ROW
+    }
+
+    /// Draws it with its upper left corner at `x`, `y`.
+    pub(crate) fn draw(&self, canvas: &mut Canvas, x: f64, y: f64, width: f64) {
         canvas.text(x, y + 10.0, Anchor::Start, "head", &self.title);
         let (top, bottom) = (y + 22.0, y + 22.0 + self.bars.len() as f64 * ROW);
         let highest = self.bars.iter().filter_map(|b| b.value).map(|s| s.max).fold(0.0, f64::max);

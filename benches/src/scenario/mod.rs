@@ -1,5 +1,6 @@
-//! Long runs on one side, the subject.
+//! Long runs on one side, the subject; `cfg` compares the configuration store with etcd.
 
+pub(crate) mod cfg;
 mod growth;
 mod hot;
 mod many;
@@ -24,6 +25,7 @@ pub(crate) fn run(workspace: &Workspace, scenario: &Scenario) -> Result<()> {
         Scenario::Growth { of } => growth::run(workspace, of),
         Scenario::Hot { busy } => hot::run(workspace, *busy),
         Scenario::Many { volumes } => many::run(workspace, *volumes),
+        Scenario::Cfg(course) => cfg::run(workspace, course),
         Scenario::Sparse { millions } => sparse::run(workspace, *millions),
     }
 }

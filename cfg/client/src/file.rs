@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use cfg_schema::Documents;
 use serde_json::Value as Json;
 
-use crate::{DOCUMENT_COUNT_LIMIT, DOCUMENT_LIMIT, Error, Snapshot, Source};
+use crate::{DOCUMENT_COUNT_LIMIT, DOCUMENT_LIMIT, Error, Snapshot, url};
 
 /// Reads of a directory until two in a row are equal.
 const READ_LIMIT: usize = 8;
@@ -30,13 +30,29 @@ impl FileSource {
     }
 }
 
-impl Source for FileSource {
-    fn url(&self) -> &str {
+impl FileSource {
+    /// The directory that a `file:///DIR` URL names. Reads nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Url`].
+    pub fn open(url: &str) -> Result<FileSource, Error> {
+        match url::scheme(url)? {
+            ("file", rest) => Ok(FileSource::new(url, url::file_path(url, rest)?)),
+            _ => Err(url::refused(url, "names no directory; use file:///DIR")),
+        }
+    }
+
+    /// The URL that this source was opened with.
+    pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Files are not replaced together, so a read counts only when a second one finds the same.
-    fn read(&self, prefix: &str) -> Result<Snapshot, Error> {
+    /// As [`crate::Source::read`]. Files are not replaced together, so a read counts only when a second one finds the
+    /// same.
+    ///
+    /// # Errors
+    /// As [`crate::Source::read`], and [`Error::Changing`].
+    pub fn read(&self, prefix: &str) -> Result<Snapshot, Error> {
         let directory = below(&self.directory, prefix)?;
         let mut texts = read_texts(&directory)?;
         for _ in 1..READ_LIMIT {
@@ -46,7 +62,7 @@ impl Source for FileSource {
             }
             texts = again;
         }
-        Err(Error::Changing { path: directory })
+        Err(Error::Changing { place: directory.display().to_string() })
     }
 }
 
@@ -62,17 +78,10 @@ fn below(directory: &Path, prefix: &str) -> Result<PathBuf, Error> {
     }
 }
 
-fn unreachable(path: &Path, source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::NotFound => Error::Absent { place: path.display().to_string() },
-        _ => Error::Unreachable { place: path.display().to_string(), source },
-    }
-}
-
 fn read_texts(directory: &Path) -> Result<Texts, Error> {
     let mut texts = Texts::new();
-    for entry in fs::read_dir(directory).map_err(|error| unreachable(directory, error))? {
-        let path = entry.map_err(|error| unreachable(directory, error))?.path();
+    for entry in fs::read_dir(directory).map_err(|error| Error::io(&directory.display(), &error))? {
+        let path = entry.map_err(|error| Error::io(&directory.display(), &error))?.path();
         let Some(section) = section_of(&path) else { continue };
         if texts.len() == DOCUMENT_COUNT_LIMIT {
             let problem = format!("holds more than {DOCUMENT_COUNT_LIMIT} documents");
@@ -95,9 +104,11 @@ fn section_of(path: &Path) -> Option<String> {
 }
 
 fn read_text(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = File::open(path).map_err(|error| unreachable(path, error))?;
+    let file = File::open(path).map_err(|error| Error::io(&path.display(), &error))?;
     let mut text = Vec::new();
-    file.take(DOCUMENT_LIMIT as u64 + 1).read_to_end(&mut text).map_err(|error| unreachable(path, error))?;
+    file.take(DOCUMENT_LIMIT as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| Error::io(&path.display(), &error))?;
     if text.len() > DOCUMENT_LIMIT {
         let problem = format!("is larger than {} KiB, the limit of a document", DOCUMENT_LIMIT / 1024);
         return Err(Error::TooLarge { place: path.display().to_string(), problem });
@@ -112,19 +123,9 @@ fn snapshot(directory: &Path, texts: &Texts) -> Result<Snapshot, Error> {
     for (section, text) in texts {
         let document: Json = serde_json::from_slice(text).map_err(|error| {
             let place = directory.join(format!("{section}.json")).display().to_string();
-            syntax(place, &error)
+            Error::syntax(place, &error)
         })?;
         documents.insert(section.clone(), document);
     }
-    Ok(Snapshot { revision: fingerprint.finish(), documents })
-}
-
-fn syntax(place: String, error: &serde_json::Error) -> Error {
-    let (line, column) = (error.line(), error.column());
-    let mut problem = error.to_string();
-    // The parser appends the position, which has its own fields here.
-    if let Some(end) = problem.rfind(" at line ") {
-        problem.truncate(end);
-    }
-    Error::Syntax { place, line, column, problem }
+    Ok(Snapshot { revision: fingerprint.finish(), cluster_id: None, documents })
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cfg_client::{DOCUMENT_COUNT_LIMIT, DOCUMENT_LIMIT, Error, open};
+use cfg_client::{DOCUMENT_COUNT_LIMIT, DOCUMENT_LIMIT, Error, FileSource, Options, open};
 use serde_json::json;
 
 struct Directory(PathBuf);
@@ -37,7 +37,7 @@ fn each_json_file_is_a_section() {
     directory.write("nbd.json", "[]");
     directory.write("notes.txt", "not a document");
     directory.write(".nbd.json", "an editor's");
-    let source = open(&directory.url()).expect("open");
+    let source = FileSource::open(&directory.url()).expect("open");
     let snapshot = source.read("").expect("read");
     assert_eq!(
         snapshot.documents,
@@ -50,7 +50,7 @@ fn each_json_file_is_a_section() {
 fn the_revision_changes_with_the_content_only() {
     let directory = Directory::new("revision");
     directory.write("a.json", "{}");
-    let source = open(&directory.url()).expect("open");
+    let source = FileSource::open(&directory.url()).expect("open");
     let first = source.read("").expect("read").revision;
     directory.write("a.json", "{}");
     assert_eq!(source.read("").expect("read").revision, first);
@@ -63,7 +63,7 @@ fn a_prefix_is_a_folder_and_never_leaves_the_directory() {
     let directory = Directory::new("prefix");
     fs::create_dir(directory.0.join("host")).expect("a folder");
     directory.write("host/nbd.json", "{}");
-    let source = open(&directory.url()).expect("open");
+    let source = FileSource::open(&directory.url()).expect("open");
     assert!(source.read("").expect("read").documents.is_empty());
     assert_eq!(source.read("/host/").expect("read").documents.len(), 1);
     assert!(matches!(source.read("../host"), Err(Error::Url { .. })));
@@ -74,7 +74,7 @@ fn a_prefix_is_a_folder_and_never_leaves_the_directory() {
 fn bad_json_is_reported_with_path_line_and_column() {
     let directory = Directory::new("syntax");
     directory.write("nbd.json", "{\n  \"nbd_port\": 10809,\n}");
-    let error = open(&directory.url()).expect("open").read("").expect_err("bad JSON");
+    let error = FileSource::open(&directory.url()).expect("open").read("").expect_err("bad JSON");
     let Error::Syntax { place, line, column, problem } = &error else { panic!("{error}") };
     assert!(place.ends_with("/nbd.json"));
     assert_eq!((*line, *column), (3, 1));
@@ -87,7 +87,7 @@ fn limits_are_kept() {
     let directory = Directory::new("limits");
     let padding = |size: usize| format!("{{}}{}", " ".repeat(size - 2));
     directory.write("large.json", &padding(DOCUMENT_LIMIT));
-    let source = open(&directory.url()).expect("open");
+    let source = FileSource::open(&directory.url()).expect("open");
     assert_eq!(source.read("").expect("at the limit").documents.len(), 1);
     directory.write("large.json", &padding(DOCUMENT_LIMIT + 1));
     assert!(matches!(source.read(""), Err(Error::TooLarge { .. })));
@@ -101,7 +101,10 @@ fn limits_are_kept() {
 #[test]
 fn a_directory_that_is_not_there_is_absent() {
     let missing = Path::new("/nowhere/at/all");
-    let error = open(&format!("file://{}", missing.display())).expect("open").read("").expect_err("absent");
+    let error = FileSource::open(&format!("file://{}", missing.display()))
+        .expect("open")
+        .read("")
+        .expect_err("absent");
     assert!(matches!(&error, Error::Absent { place } if place == "/nowhere/at/all"), "{error}");
 }
 
@@ -110,13 +113,11 @@ fn urls_are_checked_when_opened() {
     for url in
         ["", "/etc/ovs", "file://etc/ovs", "file:///a?b", "file:///%zz", "file:///%00", "http://a/b", "://x"]
     {
-        let error = open(url).expect_err(url);
+        let error = open(url, Options::default()).expect_err(url);
         assert!(matches!(error, Error::Url { .. }), "{url}: {error}");
     }
-    for url in ["etcd://127.0.0.1:2379/ovs", "arakoon://cluster/key?ini=/x"] {
-        let error = open(url).expect_err(url);
-        assert!(error.to_string().contains("not available in this build yet"), "{error}");
-    }
+    let error = open("arakoon://cluster/key?ini=/x", Options::default()).expect_err("not yet");
+    assert!(error.to_string().contains("not available in this build yet"), "{error}");
 }
 
 #[test]
@@ -124,5 +125,5 @@ fn a_url_can_escape_what_a_path_contains() {
     let directory = Directory::new("escaped ü%");
     directory.write("a.json", "{}");
     let escaped = directory.url().replace('%', "%25").replace(' ', "%20").replace('ü', "%C3%BC");
-    assert_eq!(open(&escaped).expect("open").read("").expect("read").documents.len(), 1);
+    assert_eq!(FileSource::open(&escaped).expect("open").read("").expect("read").documents.len(), 1);
 }

@@ -16,9 +16,11 @@ pub mod mvcc;
 mod peer;
 mod raft;
 mod replica;
+mod restore;
 mod server;
 mod words;
 
 pub use api::ApiOptions;
-pub use raft::{AutoCompaction, BadSnapshot, NodeError, RaftOptions};
+pub use raft::{AutoCompaction, BadSnapshot, Ended, NodeError, RaftOptions};
+pub use restore::{RestoreError, Restored, restore};
 pub use server::{Beginning, Options, Server, StartError};

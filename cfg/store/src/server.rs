@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -18,7 +18,7 @@ use crate::identity::Identity;
 use crate::listen::{Incoming, addresses, listen};
 use crate::machine::{FOUNDER, Refused};
 use crate::peer::{self, MESSAGE_MAX, PeerOptions, PeerService, Place};
-use crate::raft::{self, Node, NodeError, RaftOptions};
+use crate::raft::{self, Ended, Node, NodeError, RaftOptions};
 use crate::words::command::Command as Kind;
 use crate::words::peer_server::PeerServer;
 use crate::words::{Describe, Description, Found, JoinRequest};
@@ -93,6 +93,9 @@ pub enum StartError {
     /// What is in the directory cannot be used.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// A cluster knows a member at this one's address, which has other data.
+    #[error("this member has no data, but the cluster knows one at its address: {0}")]
+    Known(String),
     /// No cluster took it.
     #[error("no cluster took this member within {seconds} s: {reason}")]
     NoCluster {
@@ -170,9 +173,8 @@ impl Server {
         self.node.founded().await
     }
 
-    /// Waits until this member takes no part any more although nobody told it to, as when its disk fails; gives why. It
-    /// has to be started again: what it would answer from then on is old.
-    pub async fn ended(&self) -> String {
+    /// Waits until this member takes no part any more though nobody shut it down; gives why.
+    pub async fn ended(&self) -> Ended {
         self.node.ended().await
     }
 
@@ -247,6 +249,7 @@ fn describe(options: &Options, clients: &[TcpListener], peers: &[TcpListener]) -
         name: options.name.clone(),
         peer_urls: urls(&options.peer_urls, peers),
         client_urls: urls(&options.client_urls, clients),
+        token: 0,
     }
 }
 
@@ -265,13 +268,14 @@ async fn identify(
     }
     raft::prepare(disk, path, options.raft.log)?;
     place.send_replace(Place::Empty);
+    let description = Description { token: rand::random::<u64>().max(1), ..description.clone() };
     let deadline = Instant::now() + options.join_timeout;
     let mut reason = String::new();
     let identity = loop {
-        match begin(&options.beginning, options, description, peers).await {
+        match begin(&options.beginning, options, &description, peers).await {
             Ok(identity) => break identity,
             Err(refused) if refused.code == tonic::Code::AlreadyExists => {
-                return Err(StartError::NoCluster { seconds: 0, reason: refused.text });
+                return Err(StartError::Known(refused.text));
             }
             Err(refused) => {
                 if refused.text != reason {
@@ -361,7 +365,8 @@ async fn introduce_itself(node: Arc<Node>, description: Description, pause: Dura
 async fn introduce_once(node: &Node, description: &Description) -> Result<(), Refused> {
     node.ready().await?;
     let (founded, known) = node.read(|machine| {
-        (machine.cluster_id != 0, machine.members.get(&node.id).map(|member| member.description.clone()))
+        let known = machine.members.get(&node.id).map(|member| member.description.clone());
+        (machine.cluster_id != 0, known.map(|known| Description { token: 0, ..known }))
     });
     match known {
         Some(known) if known == *description => {}
@@ -383,13 +388,23 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
+/// An answer goes out at once. Left to itself the kernel holds one back that is sent in two pieces, until the other side
+/// confirms the first or 40 ms have passed; tonic's own option does nothing for listeners that it did not make.
+fn without_delay(stream: TcpStream) -> TcpStream {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection stays slow");
+    }
+    stream
+}
+
 fn serve_peers(listener: TcpListener, service: PeerService, stop: watch::Receiver<bool>) -> JoinHandle<()> {
     let service = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
-    let server = tonic::transport::Server::builder().tcp_nodelay(true).add_service(service);
+    let server = tonic::transport::Server::builder().add_service(service);
+    let incoming = Incoming::new(listener).map(|stream| stream.map(without_delay));
     tokio::spawn(async move {
-        let served = server.serve_with_incoming_shutdown(Incoming::new(listener), stopped(stop)).await;
+        let served = server.serve_with_incoming_shutdown(incoming, stopped(stop)).await;
         if let Err(error) = served {
             tracing::error!(%error, "members are not served any more");
         }
@@ -404,11 +419,10 @@ fn serve_clients(
 ) -> JoinHandle<()> {
     let server = tonic::transport::Server::builder()
         .accept_http1(true)
-        .tcp_nodelay(true)
         .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(api.routes());
-    let incoming = Incoming::new(listener).map(|stream| stream.map(Lenient::new));
+    let incoming = Incoming::new(listener).map(|stream| stream.map(without_delay).map(Lenient::new));
     tokio::spawn(async move {
         let served = server.serve_with_incoming_shutdown(incoming, stopped(stop)).await;
         if let Err(error) = served {

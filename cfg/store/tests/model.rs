@@ -135,7 +135,16 @@ impl Model {
 
     fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Do(write) => self.write(std::slice::from_ref(write)),
+            Step::Do(write) => {
+                // Alone, a put is asked for its lease first.
+                if let Write::Put { lease, .. } = write
+                    && *lease != 0
+                    && !self.leases.contains_key(lease)
+                {
+                    return Err(Error::LeaseNotFound);
+                }
+                self.write(std::slice::from_ref(write))
+            }
             Step::Txn { key, version, success, failure } => {
                 if doubled(success) || doubled(failure) {
                     return Err(Error::DuplicateKey);

@@ -70,6 +70,15 @@ impl Machine {
         batch.commands.iter().map(one).collect()
     }
 
+    /// Whether `id` was a member and is none any more. A number is the index of an entry: one that is not known although
+    /// its entry is applied was removed. Who is on its way out still has a part in the agreement.
+    pub fn was_removed(&self, id: MemberId) -> bool {
+        self.cluster_id != 0
+            && !self.members.contains_key(&id)
+            && !self.membership.as_ref().is_some_and(|membership| membership.members.contains(&id))
+            && self.applied.is_some_and(|applied| applied.index >= id)
+    }
+
     /// Whether the store is full: only what makes room is taken.
     pub fn is_full(&self) -> bool {
         self.alarms.iter().any(|&(_, kind)| kind == i32::from(AlarmType::Nospace))
@@ -84,6 +93,11 @@ impl Machine {
     /// The alarms that stand.
     pub fn alarms(&self) -> Vec<pb::AlarmMember> {
         self.alarms.iter().map(|&(member_id, alarm)| pb::AlarmMember { member_id, alarm }).collect()
+    }
+
+    /// Clears all alarms: those of another cluster.
+    pub(crate) fn forget_alarms(&mut self) {
+        self.alarms.clear();
     }
 
     /// A header of now.
@@ -218,6 +232,9 @@ impl Machine {
         }
         if !new.client_urls.is_empty() {
             old.client_urls = new.client_urls;
+        }
+        if new.token != 0 {
+            old.token = new.token;
         }
         member.learner &= !describe.promote;
         Ok(describe.id)

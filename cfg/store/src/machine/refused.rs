@@ -1,5 +1,6 @@
 //! Why something was refused, as a client learns it.
 
+use super::MemberId;
 use crate::mvcc::{self, Code};
 use crate::words;
 
@@ -38,6 +39,11 @@ impl Refused {
     /// There is no such member.
     pub(crate) fn no_member() -> Self {
         Self::new(tonic::Code::NotFound, "etcdserver: member not found")
+    }
+
+    /// Who asks was a member and is none any more.
+    pub(crate) fn removed(id: MemberId) -> Self {
+        Self::new(tonic::Code::PermissionDenied, format!("member {id:x} was removed from the cluster"))
     }
 
     /// Who has no vote makes the others work and does not help them: one is enough.

@@ -8,7 +8,7 @@ use crate::words::{Admit, Batch, Command, Description, Found, LogId, Membership,
 
 fn description(name: &str, port: u16) -> Option<Description> {
     let url = |port| vec![format!("http://127.0.0.1:{port}")];
-    Some(Description { name: name.into(), peer_urls: url(port), client_urls: url(port + 1) })
+    Some(Description { name: name.into(), peer_urls: url(port), client_urls: url(port + 1), token: 0 })
 }
 
 /// A state with something of everything.

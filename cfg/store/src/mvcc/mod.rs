@@ -214,6 +214,25 @@ impl Store {
         Ok(())
     }
 
+    /// Raises the revision by `by` and forgets all history: a store that was restored must not give a revision twice.
+    pub fn bump(&mut self, by: u64) {
+        // It fails only when all is forgotten already.
+        let _ = self.compact(self.revision);
+        self.revision = self.revision.saturating_add(i64::try_from(by).unwrap_or(i64::MAX));
+        self.compacted = self.revision;
+        self.changes.clear();
+    }
+
+    /// Keys that live.
+    pub fn len(&self) -> usize {
+        self.keys.values().filter(|history| history.at(Revision::MAX).is_some()).count()
+    }
+
+    /// Whether no key lives.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The present version of a key.
     fn current(&self, key: &Bytes) -> Option<&history::Version> {
         self.keys.get(key)?.at(Revision::MAX)

@@ -15,10 +15,15 @@ impl Store {
         Ok(self.read(request, self.revision))
     }
 
-    /// Whether the revision asked for can be read.
-    pub(super) fn check_range(&self, request: &RangeRequest) -> Result<(), Error> {
+    /// Whether the revision asked for can be read; alone a negative one means now.
+    fn check_range(&self, request: &RangeRequest) -> Result<(), Error> {
+        if request.revision < 0 { Ok(()) } else { self.check_range_in_txn(request) }
+    }
+
+    /// The same in a transaction, where etcd takes a negative revision for one that was compacted.
+    pub(super) fn check_range_in_txn(&self, request: &RangeRequest) -> Result<(), Error> {
         match request.revision {
-            ..=0 => Ok(()),
+            0 => Ok(()),
             revision if revision > self.revision => Err(Error::FutureRevision),
             revision if revision < self.compacted => Err(Error::Compacted),
             _ => Ok(()),

@@ -150,7 +150,7 @@ impl<'a> Path<'a> {
 
     fn check_ranges(&self, store: &Store) -> Result<(), Error> {
         self.steps.iter().try_for_each(|step| match step {
-            Step::Range(range) => store.check_range(range),
+            Step::Range(range) => store.check_range_in_txn(range),
             Step::Txn(inner) => inner.check_ranges(store),
             Step::Put(_) | Step::DeleteRange(_) => Ok(()),
         })

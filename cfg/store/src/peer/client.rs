@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
@@ -20,6 +21,9 @@ use crate::words::{
 /// Longest message between members, bytes: a batch of the largest requests.
 pub(crate) const MESSAGE_MAX: usize = 32 << 20;
 
+/// Times a connection's timeout after which a silent one is asked for a sign of life, and given up without one.
+const KEEP_ALIVE: u32 = 5;
+
 /// How other members are reached.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerOptions {
@@ -34,6 +38,10 @@ struct Link {
     url: String,
     /// Counts the addresses that failed.
     turn: usize,
+    /// When it answered last.
+    answered: Instant,
+    /// It was said that it does not answer.
+    missed: bool,
     client: PeerClient<Channel>,
 }
 
@@ -44,11 +52,33 @@ pub(crate) struct Peers {
     replica: Arc<Replica>,
     options: PeerOptions,
     links: Mutex<HashMap<MemberId, Link>>,
+    /// Another member says that this one was removed.
+    removed: watch::Sender<bool>,
+}
+
+/// A question on its way. One that is given up counts as not answered.
+struct Asked<'a> {
+    peers: &'a Peers,
+    to: MemberId,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.peers.missed(self.to, "no answer in time");
+        }
+    }
 }
 
 impl Peers {
     pub(crate) fn new(me: MemberId, cluster_id: u64, replica: Arc<Replica>, options: PeerOptions) -> Self {
-        Self { me, cluster_id, replica, options, links: Mutex::default() }
+        Self { me, cluster_id, replica, options, links: Mutex::default(), removed: watch::Sender::new(false) }
+    }
+
+    /// Becomes true when another member says that this one was removed.
+    pub(crate) fn removed(&self) -> watch::Receiver<bool> {
+        self.removed.subscribe()
     }
 
     pub(crate) fn address(&self, to: MemberId) -> Option<Address> {
@@ -65,35 +95,74 @@ impl Peers {
             return Err(Refused::unavailable(format!("nobody knows where member {to:x} is reached")));
         }
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = links.get(&to).map_or(0, |link| link.turn);
+        let before = links.get(&to);
+        let turn = before.map_or(0, |link| link.turn);
+        let (answered, missed) = before.map_or((Instant::now(), false), |link| (link.answered, link.missed));
         let url = &urls[turn % urls.len()];
         if let Some(link) = links.get(&to).filter(|link| link.url == *url) {
             return Ok(link.client.clone());
         }
         let client = connect(url, &self.options)?;
-        links.insert(to, Link { url: url.clone(), turn, client: client.clone() });
+        links.insert(to, Link { url: url.clone(), turn, answered, missed, client: client.clone() });
         Ok(client)
     }
 
-    /// The next try goes to another address, if there is one.
-    fn failed(&self, to: MemberId) {
+    fn link(&self, to: MemberId, change: impl FnOnce(&mut Link)) {
         if let Some(link) = self.links.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&to) {
-            link.turn = link.turn.wrapping_add(1);
+            change(link);
         }
     }
 
+    /// `to` gave no answer; that is said once, when there was none for a while.
+    fn missed(&self, to: MemberId, reason: &str) {
+        self.link(to, |link| {
+            if !link.missed && link.answered.elapsed() >= self.options.connect_timeout {
+                link.missed = true;
+                let member = format_args!("{to:x}");
+                tracing::warn!(%member, url = link.url, reason, "a member does not answer");
+            }
+        });
+    }
+
+    /// `to` gave an answer.
+    fn heard(&self, to: MemberId) {
+        self.link(to, |link| {
+            link.answered = Instant::now();
+            if std::mem::take(&mut link.missed) {
+                tracing::info!(member = %format_args!("{to:x}"), url = link.url, "a member answers again");
+            }
+        });
+    }
+
     /// Gives the answer, and turns to another address when there is none.
-    fn noted<T>(
+    async fn ask<T>(
         &self,
         to: MemberId,
-        answer: Result<tonic::Response<T>, tonic::Status>,
+        asking: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, Refused> {
-        answer.map(tonic::Response::into_inner).map_err(|status| {
-            if status.code() == tonic::Code::Unavailable {
-                self.failed(to);
+        let mut asked = Asked { peers: self, to, answered: false };
+        let answer = asking.await;
+        asked.answered = true;
+        let refused: Refused = match answer {
+            Ok(answer) => {
+                self.heard(to);
+                return Ok(answer.into_inner());
             }
-            status.into()
-        })
+            Err(status) => status.into(),
+        };
+        match refused.code {
+            tonic::Code::Unavailable => {
+                self.missed(to, &refused.text);
+                self.link(to, |link| link.turn = link.turn.wrapping_add(1));
+            }
+            tonic::Code::PermissionDenied if refused == Refused::removed(self.me) => {
+                self.removed.send_replace(true);
+            }
+            // Somebody else listens there.
+            tonic::Code::Unauthenticated => self.missed(to, &refused.text),
+            _ => {}
+        }
+        Err(refused)
     }
 
     pub(crate) async fn append(
@@ -101,13 +170,13 @@ impl Peers {
         to: MemberId,
         request: AppendRequest,
     ) -> Result<AppendResponse, Refused> {
-        let answer = self.client(to)?.append(request).await;
-        self.noted(to, answer)
+        let mut client = self.client(to)?;
+        self.ask(to, client.append(request)).await
     }
 
     pub(crate) async fn elect(&self, to: MemberId, request: ElectRequest) -> Result<ElectResponse, Refused> {
-        let answer = self.client(to)?.elect(self.bounded(request)).await;
-        self.noted(to, answer)
+        let mut client = self.client(to)?;
+        self.ask(to, client.elect(self.bounded(request))).await
     }
 
     pub(crate) async fn install(
@@ -115,26 +184,26 @@ impl Peers {
         to: MemberId,
         pieces: impl Stream<Item = InstallRequest> + Send + 'static,
     ) -> Result<InstallResponse, Refused> {
-        let answer = self.client(to)?.install(pieces).await;
-        self.noted(to, answer)
+        let mut client = self.client(to)?;
+        self.ask(to, client.install(pieces)).await
     }
 
     pub(crate) async fn propose(&self, to: MemberId, batch: Batch) -> Result<Vec<Outcome>, Refused> {
         let request = ProposeRequest { address: self.address(to), batch: Some(batch) };
-        let answer = self.client(to)?.propose(self.bounded(request)).await;
-        Ok(self.noted(to, answer)?.outcomes)
+        let mut client = self.client(to)?;
+        Ok(self.ask(to, client.propose(self.bounded(request))).await?.outcomes)
     }
 
     pub(crate) async fn read_index(&self, to: MemberId) -> Result<u64, Refused> {
         let request = ReadIndexRequest { address: self.address(to) };
-        let answer = self.client(to)?.read_index(self.bounded(request)).await;
-        Ok(self.noted(to, answer)?.index)
+        let mut client = self.client(to)?;
+        Ok(self.ask(to, client.read_index(self.bounded(request))).await?.index)
     }
 
     pub(crate) async fn leases(&self, to: MemberId, ids: Vec<i64>, renew: bool) -> Result<Vec<i64>, Refused> {
         let request = LeasesRequest { address: self.address(to), ids, renew };
-        let answer = self.client(to)?.leases(self.bounded(request)).await;
-        Ok(self.noted(to, answer)?.seconds)
+        let mut client = self.client(to)?;
+        Ok(self.ask(to, client.leases(self.bounded(request))).await?.seconds)
     }
 
     pub(crate) async fn change(
@@ -142,14 +211,14 @@ impl Peers {
         to: MemberId,
         request: ChangeRequest,
     ) -> Result<ChangeResponse, Refused> {
-        let answer = self.client(to)?.change(self.bounded(request)).await;
-        self.noted(to, answer)
+        let mut client = self.client(to)?;
+        self.ask(to, client.change(self.bounded(request))).await
     }
 
     pub(crate) async fn take_over(&self, to: MemberId) -> Result<(), Refused> {
         let request = TakeOverRequest { address: self.address(to) };
-        let answer = self.client(to)?.take_over(self.bounded(request)).await;
-        self.noted(to, answer).map(|_| ())
+        let mut client = self.client(to)?;
+        self.ask(to, client.take_over(self.bounded(request))).await.map(|_| ())
     }
 
     fn bounded<T>(&self, message: T) -> Request<T> {
@@ -163,7 +232,11 @@ fn connect(url: &str, options: &PeerOptions) -> Result<PeerClient<Channel>, Refu
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Refused::unavailable(format!("{url} is no address of a member: {error}")))?
         .connect_timeout(options.connect_timeout)
-        .tcp_nodelay(true);
+        .tcp_nodelay(true)
+        // A connection whose other end has vanished is noticed and made anew.
+        .http2_keep_alive_interval(KEEP_ALIVE * options.connect_timeout)
+        .keep_alive_timeout(KEEP_ALIVE * options.connect_timeout)
+        .keep_alive_while_idle(true);
     let client = PeerClient::new(endpoint.connect_lazy());
     Ok(client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
 }

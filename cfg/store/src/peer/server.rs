@@ -131,23 +131,28 @@ impl Peer for PeerService {
         if description.peer_urls.is_empty() {
             return Err(Refused::argument("a member needs an address where the others reach it").into());
         }
+        // A member that was removed a moment ago does not stand in the way.
+        node.read_barrier().await?;
         // Somebody may have admitted it already, under the address where it will be reached.
         let known = node.read(|machine| {
             let mut members = machine.members.iter();
             let known = members.find(|(_, member)| {
                 member.description.peer_urls.iter().any(|url| description.peer_urls.contains(url))
             });
-            known.map(|(&id, member)| (id, member.description.name.is_empty()))
+            known.map(|(&id, member)| (id, member.description.name.is_empty(), member.description.token))
         });
         let member = match known {
-            Some((id, true)) => {
+            // Its answer was lost.
+            Some((id, _, token)) if token != 0 && token == description.token => id,
+            Some((id, true, _)) => {
                 let describe = crate::words::Describe { id, member: Some(description), promote: false };
                 node.propose(crate::words::command::Command::Describe(describe)).await?;
                 id
             }
-            Some((id, false)) => {
+            Some((id, false, _)) => {
                 let text = format!(
-                    "member {id:x} is reached there already; if its data is lost remove it first: ovs cfg remove {id:x}"
+                    "member {id:x}; if its data is lost, remove that member (etcdctl member remove {id:x}, at another \
+                     member) and start this one again"
                 );
                 return Err(Refused::new(tonic::Code::AlreadyExists, text).into());
             }

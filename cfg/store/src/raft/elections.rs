@@ -19,6 +19,15 @@ pub(super) struct Elections {
     lease: Duration,
 }
 
+/// See [`Elections::hand_over`].
+pub(super) struct HandedOver<'a>(&'a Elections);
+
+impl Drop for HandedOver<'_> {
+    fn drop(&mut self) {
+        self.0.handed_over.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Elections {
     pub(super) fn new(lease: Duration) -> Self {
         Self { heard: Mutex::new(Instant::now()), handed_over: AtomicBool::new(false), lease }
@@ -39,9 +48,10 @@ impl Elections {
         self.silence() < self.lease
     }
 
-    /// The leader wants this member to lead.
-    pub(super) fn hand_over(&self, on: bool) {
-        self.handed_over.store(on, Ordering::Relaxed);
+    /// The leader wants this member to lead, as long as what it gives lives.
+    pub(super) fn hand_over(&self) -> HandedOver<'_> {
+        self.handed_over.store(true, Ordering::Relaxed);
+        HandedOver(self)
     }
 
     pub(super) fn is_handed_over(&self) -> bool {

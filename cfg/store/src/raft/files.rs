@@ -150,7 +150,7 @@ impl Files {
         Ok(SnapshotFile { path, ..file })
     }
 
-    /// Removes one that will not be finished.
+    /// Removes one that will not be finished; one that was finished has another name and stays.
     pub(crate) fn discard(&self, file: &SnapshotFile) {
         if let Err(error) = self.disk.remove_file(&file.path)
             && error.kind() != io::ErrorKind::NotFound
@@ -158,6 +158,11 @@ impl Files {
             tracing::warn!(path = %file.path.display(), %error, "cannot remove a snapshot that was not finished");
         }
     }
+}
+
+/// Writes the first snapshot of a member that begins with `machine`.
+pub(crate) fn write_snapshot(disk: Arc<dyn Disk>, directory: &Path, machine: &Machine) -> io::Result<()> {
+    Files::open(disk, &directory.join(super::recover::SNAPSHOTS))?.write(machine).map(drop)
 }
 
 /// Names the snapshot whose last entry is `applied`.

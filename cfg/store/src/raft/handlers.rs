@@ -5,7 +5,7 @@ use std::sync::Arc;
 use openraft::Snapshot;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use prost::Message;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::files::SnapshotFile;
 use super::node::Node;
@@ -37,24 +37,15 @@ impl Node {
         let address = address.ok_or_else(incomplete)?;
         if address.cluster_id != self.cluster_id || address.to != self.id {
             return Err(Refused::new(
-                tonic::Code::FailedPrecondition,
+                tonic::Code::Unauthenticated,
                 format!(
                     "this is member {:x} of cluster {:x}, the message is for {:x} of {:x}",
                     self.id, self.cluster_id, address.to, address.cluster_id
                 ),
             ));
         }
-        // A number is an index of the log: one that is not a member although its entry is applied was removed.
-        let removed = self.read(|machine| {
-            machine.cluster_id != 0
-                && !machine.members.contains_key(&address.from)
-                && machine.applied.is_some_and(|applied| applied.index >= address.from)
-        });
-        if removed {
-            return Err(Refused::new(
-                tonic::Code::PermissionDenied,
-                format!("member {:x} was removed from the cluster", address.from),
-            ));
+        if self.read(|machine| machine.was_removed(address.from)) {
+            return Err(Refused::removed(address.from));
         }
         Ok(())
     }
@@ -165,10 +156,12 @@ impl Node {
         }
         let meta = state_machine::meta(&machine);
         file.machine = Some(Arc::new(machine));
-        let snapshot = Snapshot { meta, snapshot: Box::new(file) };
+        let snapshot = Snapshot { meta, snapshot: Box::new(file.clone()) };
         let installed = self.raft.install_full_snapshot(types::vote(vote), snapshot).await;
         let response = installed.map_err(broken)?;
         self.elections.heard();
+        // One that is older than what is here is not taken.
+        self.files.discard(&file);
         Ok(words::InstallResponse { vote: Some(types::vote_words(&response.vote)) })
     }
 
@@ -210,8 +203,10 @@ impl Node {
 
     /// Signs of life of leases, or the time that they have left.
     pub(crate) async fn leases_here(&self, ids: &[i64], renew: bool) -> Result<Vec<i64>, Refused> {
-        // Only a leader that still leads knows.
-        self.read_index_here().await?;
+        // Only a leader that still leads knows, and only when it has applied what was granted before.
+        let index = self.read_index_here().await?;
+        let applied = timeout(self.options.request_timeout, self.replica.wait_for(index)).await;
+        applied.map_err(|_| Refused::unavailable("etcdserver: request timed out"))?;
         let keeper = &self.replica.leases;
         let one = |&id: &i64| if renew { keeper.renew(id) } else { keeper.remaining(id) };
         ids.iter().map(one).collect::<Option<_>>().ok_or_else(not_leader)
@@ -223,10 +218,9 @@ impl Node {
         // Nobody votes before the lease of the old leader, which says nothing any more, is over.
         let lease = self.options.election_timeout;
         sleep(lease.saturating_sub(self.elections.silence()) + lease / 20).await;
-        self.elections.hand_over(true);
+        let _handed_over = self.elections.hand_over();
         self.stand().await;
         let begun = self.raft.wait(Some(lease)).current_leader(self.id, "takes over").await;
-        self.elections.hand_over(false);
         begun.map(|_| ()).map_err(|error| Refused::unavailable(format!("not elected: {error}")))
     }
 }

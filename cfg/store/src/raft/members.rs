@@ -23,6 +23,25 @@ fn not_a_learner() -> Refused {
     Refused::new(tonic::Code::FailedPrecondition, "etcdserver: can only promote a learner member")
 }
 
+/// While it lives nothing is proposed and no sign of life is given. It ends with the one who waits too: a client that
+/// goes away must not leave a leader that is silent for good.
+struct Held<'a>(&'a Node);
+
+impl<'a> Held<'a> {
+    fn begin(node: &'a Node) -> Self {
+        node.holding.send_replace(true);
+        node.raft.runtime_config().heartbeat(false);
+        Self(node)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.raft.runtime_config().heartbeat(true);
+        self.0.holding.send_replace(false);
+    }
+}
+
 impl Node {
     /// Changes the members, wherever the leader is; gives the number of the member.
     ///
@@ -36,6 +55,7 @@ impl Node {
                 Some(leader) => {
                     let address = self.peers.address(leader);
                     let request = ChangeRequest { address, change: Some(change.clone()) };
+                    // The answer comes late when the lead passes on; only a deadline says that none comes.
                     match timeout_at(deadline, self.peers.change(leader, request)).await {
                         Ok(Ok(response)) => {
                             response.refusal.map_or(Ok(response.member), |refusal| Err(refusal.into()))
@@ -60,6 +80,7 @@ impl Node {
         }
         match change {
             Change::Admit(admit) => self.admit(admit).await,
+            Change::Remove(id) if id == self.id => self.remove_itself().await,
             Change::Remove(id) => self.remove(id).await,
             Change::Promote(id) => self.promote(id).await,
             Change::Lead(id) => self.hand_over(id).await,
@@ -98,6 +119,23 @@ impl Node {
         Ok(id)
     }
 
+    /// A leader that is to go lets another member lead first, so that nobody has to wait for an election; that one
+    /// removes it.
+    async fn remove_itself(&self) -> Result<MemberId, Refused> {
+        let metrics = self.metrics();
+        let others = metrics.membership_config.voter_ids().filter(|&voter| voter != self.id);
+        let next = others.min_by_key(|&voter| self.lag(voter).unwrap_or(u64::MAX));
+        if let Some(next) = next {
+            match self.hand_over(next).await {
+                Ok(_) => return Err(not_leader()),
+                Err(refused) => {
+                    tracing::warn!(%refused, "this member leads and is to be removed; no other one takes the lead");
+                }
+            }
+        }
+        self.remove(self.id).await
+    }
+
     async fn promote(&self, id: MemberId) -> Result<MemberId, Refused> {
         let _one = self.changing.lock().await;
         if !self.read(|machine| machine.members.contains_key(&id)) {
@@ -124,12 +162,8 @@ impl Node {
         if !metrics.membership_config.voter_ids().any(|voter| voter == id) {
             return Err(Refused::new(tonic::Code::FailedPrecondition, "etcdserver: bad leader transferee"));
         }
-        self.holding.send_replace(true);
-        self.raft.runtime_config().heartbeat(false);
-        let done = self.let_lead(id).await;
-        self.raft.runtime_config().heartbeat(true);
-        self.holding.send_replace(false);
-        done.map(|()| id)
+        let _held = Held::begin(self);
+        self.let_lead(id).await.map(|()| id)
     }
 
     async fn let_lead(&self, id: MemberId) -> Result<(), Refused> {

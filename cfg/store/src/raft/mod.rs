@@ -6,6 +6,7 @@ mod files;
 mod handlers;
 mod members;
 mod network;
+mod news;
 mod node;
 mod propose;
 mod reads;
@@ -19,6 +20,7 @@ mod types;
 
 pub use compaction::AutoCompaction;
 pub use files::BadSnapshot;
+pub(crate) use files::write_snapshot;
 pub(crate) use node::Node;
-pub use node::{NodeError, RaftOptions};
+pub use node::{Ended, NodeError, RaftOptions};
 pub(crate) use recover::prepare;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::{Config, Raft, RaftMetrics, ServerState, SnapshotPolicy};
@@ -25,6 +25,7 @@ use crate::log::{Log, LogError};
 use crate::machine::{FOUNDER, Machine, MemberId, Refused};
 use crate::peer::{PeerOptions, Peers};
 use crate::replica::Replica;
+use crate::words;
 
 /// Parameters of the agreement.
 #[derive(Clone, Debug)]
@@ -130,6 +131,15 @@ pub enum NodeError {
     Raft(String),
 }
 
+/// Why a member takes no part any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was removed from the cluster.
+    Removed,
+    /// Something of it failed: its disk, or a promise of the agreement.
+    Failed(String),
+}
+
 pub(super) type Metrics = RaftMetrics<MemberId, openraft::EmptyNode>;
 
 /// See the module.
@@ -147,6 +157,12 @@ pub(crate) struct Node {
     pub(super) reads: mpsc::Sender<oneshot::Sender<Result<(), Refused>>>,
     /// While the lead is handed over nothing is proposed.
     pub(super) holding: watch::Sender<bool>,
+    /// Where the log ended when this member came back as the leader of a term.
+    pub(super) resumed: Option<words::LogId>,
+    /// Why this member takes no part any more.
+    pub(super) ended: watch::Sender<Option<Ended>>,
+    /// It is being shut down.
+    pub(super) stopping: AtomicBool,
     /// One change of the members at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
     /// Leaders that were seen, and commands nobody agreed on.
@@ -192,6 +208,9 @@ impl Node {
                 "the snapshot is of cluster {found:x}, the directory of {cluster_id:x}: restore all of the directory"
             )));
         }
+        let resumed = log.vote().filter(|vote| vote.committed && vote.node == id);
+        let resumed = resumed
+            .map(|vote| words::LogId { term: vote.term, index: log.last().map_or(0, |last| last.index) });
         let leases = LeaseKeeper::new(options.ttl_min(), options.request_timeout);
         let replica = Arc::new(Replica::new(machine, leases));
         let peers = Arc::new(Peers::new(id, cluster_id, replica.clone(), peer_options));
@@ -218,6 +237,9 @@ impl Node {
             proposals,
             reads,
             holding,
+            resumed,
+            ended: watch::Sender::new(None),
+            stopping: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             leaders: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -229,6 +251,7 @@ impl Node {
         node.spawn(super::tasks::lead(Arc::downgrade(&node)));
         node.spawn(super::compaction::run(Arc::downgrade(&node)));
         node.spawn(super::tasks::keep_the_log_short(Arc::downgrade(&node)));
+        node.spawn(super::news::tell(Arc::downgrade(&node)));
         Ok(node)
     }
 
@@ -255,9 +278,27 @@ impl Node {
         self.raft.metrics().borrow().state == ServerState::Leader
     }
 
-    /// Who leads, as far as this member knows.
+    /// Who leads, as far as this member knows; nobody when the leader was not heard of for so long that there should be
+    /// another one, or when this member leads and no majority hears it.
     pub(crate) fn leader(&self) -> Option<MemberId> {
-        self.raft.metrics().borrow().current_leader
+        let (leader, since) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.current_leader, metrics.millis_since_quorum_ack)
+        };
+        let silence = match leader? {
+            leader if leader == self.id => since.map_or(Duration::ZERO, Duration::from_millis),
+            _ => self.elections.silence(),
+        };
+        leader.filter(|_| silence < 2 * self.options.election_timeout)
+    }
+
+    /// Waits until this member takes no part any more; gives why.
+    pub(crate) async fn ended(&self) -> Ended {
+        let mut ended = self.ended.subscribe();
+        // The sender is this node's.
+        let why = ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        why.unwrap_or_else(|| Ended::Failed("it was stopped".into()))
     }
 
     /// Counts leaders.
@@ -296,20 +337,11 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until this member takes no part any more although nobody told it to; gives why.
-    pub(crate) async fn ended(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        match metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
-            Ok(metrics) => metrics.running_state.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-            Err(_) => "its task is gone".into(),
-        }
-    }
-
     /// How this member is.
     pub(crate) fn status(&self) -> NodeStatus {
         let metrics = self.metrics();
         NodeStatus {
-            leader: metrics.current_leader,
+            leader: self.leader(),
             term: metrics.current_term,
             last: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index),
@@ -321,6 +353,7 @@ impl Node {
 
     /// Takes no part any more. What was acknowledged is durable.
     pub(crate) async fn shutdown(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         if let Err(error) = self.raft.shutdown().await {

@@ -77,6 +77,9 @@ impl Node {
     }
 
     async fn write(&self, batch: Batch, deadline: Instant) -> Result<Vec<Outcome>, Failed> {
+        if !self.is_leader() {
+            return Err(Failed::Elsewhere(self.leader().filter(|&leader| leader != self.id)));
+        }
         let stopped = |_| Failed::Unknown(Refused::unavailable("etcdserver: server stopped"));
         let written = self.raft.client_write_ff(batch).await.map_err(|fatal| {
             Failed::Unknown(Refused::unavailable(format!("etcdserver: server stopped: {fatal}")))
@@ -84,9 +87,9 @@ impl Node {
         let written = timeout_at(deadline, written).await.map_err(|_| Failed::Unknown(timed_out()))?;
         match written.map_err(stopped)? {
             Ok(response) => Ok(response.data),
-            Err(ClientWriteError::ForwardToLeader(forward)) => {
-                Err(Failed::Elsewhere(forward.leader_id.filter(|&leader| leader != self.id)))
-            }
+            // It may have been in the log and have been taken out by the next leader; another member may still have it
+            // and bring it back.
+            Err(ClientWriteError::ForwardToLeader(_)) => Err(Failed::Unknown(lost())),
             Err(error) => Err(Failed::Unknown(Refused::unavailable(error.to_string()))),
         }
     }
@@ -100,7 +103,11 @@ impl Node {
                 Err(Failed::Elsewhere(leader)) => leader,
             };
             if let Some(leader) = leader {
-                match timeout_at(deadline, self.peers.propose(leader, batch.clone())).await {
+                let answer = tokio::select! {
+                    answer = timeout_at(deadline, self.peers.propose(leader, batch.clone())) => answer,
+                    () = self.passed_over(leader) => return Err(lost()),
+                };
+                match answer {
                     Ok(Ok(outcomes)) => return Ok(outcomes),
                     Ok(Err(refused)) if refused == not_leader() || refused.never_left() => {}
                     Ok(Err(_)) => return Err(lost()),
@@ -111,6 +118,22 @@ impl Node {
         }
     }
 
+    /// Ends when another member than `leader` leads, as far as this one knows.
+    pub(super) async fn led_by_another(&self, leader: MemberId) {
+        let mut metrics = self.raft.server_metrics();
+        let other = |now: MemberId| now != leader;
+        if metrics.wait_for(|now| now.current_leader.is_some_and(other)).await.is_err() {
+            // The agreement has ended: nobody is heard of any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The same, and `leader` had a moment more to say what came of its last commands.
+    async fn passed_over(&self, leader: MemberId) {
+        self.led_by_another(leader).await;
+        tokio::time::sleep(self.options.retry).await;
+    }
+
     /// Waits for news of who leads, for a while.
     pub(super) async fn wait_for_leader(&self, deadline: Instant) -> Result<(), Refused> {
         if Instant::now() >= deadline {
@@ -119,8 +142,10 @@ impl Node {
         let mut metrics = self.raft.server_metrics();
         let pause = self.options.retry.max(Duration::from_millis(1));
         let until = deadline.min(Instant::now() + pause);
-        // News, or another try after the pause.
-        let _ = timeout_at(until, metrics.changed()).await;
+        // News, or another try after the pause; when the agreement has ended there are no news.
+        if let Ok(Err(_)) = timeout_at(until, metrics.changed()).await {
+            tokio::time::sleep_until(until).await;
+        }
         Ok(())
     }
 }

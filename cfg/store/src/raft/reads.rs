@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::node::Node;
 use super::propose::not_leader;
-use crate::machine::Refused;
+use crate::machine::{MemberId, Refused};
 use crate::mvcc::LeaseId;
 
 impl Node {
@@ -27,10 +27,17 @@ impl Node {
     /// The entry that a read must wait for, while this member leads.
     pub(super) async fn read_index_here(&self) -> Result<u64, Refused> {
         match self.raft.get_read_log_id().await {
-            Ok((read, _)) => Ok(read.map_or(0, |id| id.index)),
+            Ok((Some(read), _)) => Ok(read.index.max(self.promised(read.leader_id.term))),
+            Ok((None, _)) => Ok(0),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => Err(not_leader()),
             Err(error) => Err(Refused::unavailable(format!("etcdserver: no leader: {error}"))),
         }
+    }
+
+    /// A leader that was killed and is back within its term leads on, but does not remember what was agreed last:
+    /// everything in its log may have been acknowledged.
+    fn promised(&self, term: u64) -> u64 {
+        self.resumed.filter(|resumed| resumed.term == term).map_or(0, |resumed| resumed.index)
     }
 
     async fn read_index(&self, deadline: Instant) -> Result<u64, Refused> {
@@ -38,7 +45,9 @@ impl Node {
         loop {
             let asked = match self.leader() {
                 Some(leader) if leader == self.id => timeout_at(deadline, self.read_index_here()).await,
-                Some(leader) => timeout_at(deadline, self.peers.read_index(leader)).await,
+                Some(leader) => {
+                    timeout_at(deadline, self.while_it_leads(leader, self.peers.read_index(leader))).await
+                }
                 None => Ok(Err(not_leader())),
             };
             // Nothing was changed: asking again does no harm.
@@ -58,13 +67,28 @@ impl Node {
                 Some(leader) if leader == self.id => {
                     timeout_at(deadline, self.leases_here(&[id], renew)).await
                 }
-                Some(leader) => timeout_at(deadline, self.peers.leases(leader, vec![id], renew)).await,
+                Some(leader) => {
+                    let asking = self.peers.leases(leader, vec![id], renew);
+                    timeout_at(deadline, self.while_it_leads(leader, asking)).await
+                }
                 None => Ok(Err(not_leader())),
             };
             if let Ok(seconds) = asked.map_err(|_| timed_out())? {
                 return Ok(seconds.first().copied().unwrap_or(0));
             }
             self.wait_for_leader(deadline).await?;
+        }
+    }
+
+    /// What `leader` answers, unless another member leads before it does: one that hangs is not waited for.
+    async fn while_it_leads<T>(
+        &self,
+        leader: MemberId,
+        asking: impl Future<Output = Result<T, Refused>>,
+    ) -> Result<T, Refused> {
+        tokio::select! {
+            answer = asking => answer,
+            () = self.led_by_another(leader) => Err(not_leader()),
         }
     }
 

@@ -11,25 +11,37 @@ use super::node::Node;
 use super::types;
 use crate::machine::MemberId;
 use crate::words::command::Command as Kind;
-use crate::words::{Address, ElectRequest};
+use crate::words::{Address, Batch, Command, ElectRequest};
 
 /// Asks for votes when no leader was heard of for long enough.
 pub(super) async fn watch_for_silence(node: Weak<Node>) {
+    // Said once for each silence.
+    let mut told = false;
     loop {
         let Some(patience) = node.upgrade().map(|node| node.elections.patience(rand::random())) else {
             return;
         };
         let Some(silence) = node.upgrade().map(|node| node.silence()) else { return };
         if silence < patience && !is_alone(&node) {
+            told = false;
             sleep((patience - silence).min(patience / 4 + Duration::from_millis(1))).await;
             continue;
         }
         let Some(strong) = node.upgrade() else { return };
-        if strong.may_stand() && strong.would_win().await {
+        // Who has no vote asks too: it may learn that it was removed.
+        if strong.would_win().await && strong.may_stand() {
             strong.stand().await;
+            // The votes get their time to come.
+            let _ = strong.raft.wait(Some(patience)).state(ServerState::Leader, "is elected").await;
+            continue;
         }
-        // A rehearsal that failed is not repeated at once.
-        strong.elections.heard();
+        if strong.may_stand() && !std::mem::replace(&mut told, true) {
+            let silence = silence.as_millis() as u64;
+            tracing::warn!(
+                silence_ms = silence,
+                "no leader is heard of, and too few members would elect this one"
+            );
+        }
         let pause = if is_alone(&node) { Duration::from_millis(10) } else { patience / 4 };
         drop(strong);
         sleep(pause).await;
@@ -118,8 +130,7 @@ pub(super) async fn lead(node: Weak<Node>) {
         if term != leads {
             leads = term;
             match term {
-                Some(term) => {
-                    tracing::info!(member = strong.id, term, "leads");
+                Some(_) => {
                     // With the state held, so that no lease is granted in between.
                     let machine = strong.replica.read();
                     strong.replica.leases.lead(&machine.store);
@@ -143,13 +154,19 @@ impl Node {
     async fn care(self: &Arc<Self>) -> Duration {
         self.mend_membership().await;
         let (due, next) = self.replica.leases.due(self.options.revokes);
-        for id in due {
+        if !due.is_empty() {
             let node = self.clone();
             tokio::spawn(async move {
-                let revoke = cfg_api::etcdserverpb::LeaseRevokeRequest { id };
-                // What fails is due again later.
-                if let Err(error) = node.propose(Kind::LeaseRevoke(revoke)).await {
-                    tracing::debug!(id, %error, "an expired lease is not revoked yet");
+                let revoke = |id| {
+                    let revoke = cfg_api::etcdserverpb::LeaseRevokeRequest { id };
+                    Command { command: Some(Kind::LeaseRevoke(revoke)) }
+                };
+                let batch = Batch { commands: due.into_iter().map(revoke).collect() };
+                let deadline = Instant::now() + node.options.request_timeout;
+                // Only if this member still leads: another leader may know that the holders are alive. What fails is
+                // due again later.
+                if let Err(error) = node.propose_here(batch, deadline).await {
+                    tracing::debug!(%error, "expired leases are not revoked yet");
                 }
             });
         }

@@ -1,0 +1,270 @@
+//! Watches: what changes below a path, revision by revision.
+//!
+//! Invariant: everything before `next` was given to the consumer, nothing of `next` or later was. A new stream, at
+//! whatever endpoint, begins at `next`; so nothing is missed and nothing is told twice.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use cfg_api::etcdserverpb as rpc;
+use cfg_api::mvccpb;
+use rpc::watch_client::WatchClient;
+use rpc::watch_request::RequestUnion;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Streaming};
+
+use crate::connection::{Connection, Failed, about_rights, failed};
+use crate::store::Content;
+use crate::{Error, KeyPath, Listing, Pair, Store};
+
+/// Requests of one stream that may wait: the watch itself and one question for progress.
+const REQUESTS: usize = 2;
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// Everything as it is now: at the begin if no revision was given, and when revisions were missed because they are
+    /// compacted away. What is not in it does not exist (any more).
+    Listed(Listing),
+    /// All changes of one revision.
+    Changed {
+        /// The revision.
+        revision: i64,
+        /// The changes below the path, in the order of the keys; at least one.
+        events: Vec<Event>,
+    },
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The key has a new value.
+    Put(Pair),
+    /// The key is gone.
+    Deleted(Bytes),
+}
+
+/// A watch of one path. It lives until it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    store: Store,
+    path: KeyPath,
+    /// The first revision that was not told yet; `None`: a listing comes first.
+    next: Option<i64>,
+    stream: Option<Stream>,
+    /// Items that are complete.
+    ready: VecDeque<Item>,
+    /// Streams in a row that failed before they told anything.
+    failures: usize,
+}
+
+/// One stream at one endpoint.
+#[derive(Debug)]
+struct Stream {
+    connection: Connection,
+    requests: mpsc::Sender<rpc::WatchRequest>,
+    answers: Streaming<rpc::WatchResponse>,
+    /// When something was received last.
+    heard: Instant,
+    /// When progress was asked for, if that is not answered yet.
+    asked: Option<Instant>,
+    /// Events of a revision that may go on in the next fragment.
+    partial: Vec<mvccpb::Event>,
+}
+
+impl Store {
+    /// Watches a path: all revisions from `from` on, or a listing and all that comes behind it.
+    pub fn watch(&self, path: &KeyPath, from: Option<i64>) -> Watch {
+        Watch {
+            store: self.clone(),
+            path: path.clone(),
+            next: from,
+            stream: None,
+            ready: VecDeque::new(),
+            failures: 0,
+        }
+    }
+}
+
+impl Watch {
+    /// Waits for the next item. It can be dropped while it waits, and nothing is lost.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when no endpoint gives a stream within the bounds of a call; [`Error::Denied`];
+    /// [`Error::Refused`]. The next call tries again from where the watch is.
+    pub async fn next(&mut self) -> Result<Item, Error> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(item);
+            }
+            let Some(next) = self.next else {
+                let listing = self.store.list_path(&self.path, Content::Values, None).await?;
+                self.next = Some(listing.revision + 1);
+                return Ok(Item::Listed(listing));
+            };
+            let failure = match &mut self.stream {
+                None => match open(&self.store, &self.path, next).await {
+                    Ok(stream) => {
+                        self.stream = Some(stream);
+                        continue;
+                    }
+                    Err(failure) => failure,
+                },
+                Some(stream) => match stream.receive(&self.store).await {
+                    Ok(answer) => match self.take(answer) {
+                        Ok(()) => {
+                            self.failures = 0;
+                            continue;
+                        }
+                        Err(failure) => failure,
+                    },
+                    Err(failure) => failure,
+                },
+            };
+            self.recover(failure).await?;
+        }
+    }
+
+    /// Turns to the next endpoint, or ends the call.
+    async fn recover(&mut self, failure: Failed) -> Result<(), Error> {
+        if let Some(stream) = self.stream.take() {
+            self.store.shared.connections.give_up(&stream.connection).await;
+        }
+        let place = self.store.shared.place.clone();
+        let problem = match failure {
+            Failed::Answered(error) => return Err(error),
+            Failed::NotTrusted(problem) => return Err(Error::Denied { place, problem }),
+            Failed::NotSent(problem) | Failed::Lost(problem) => problem,
+        };
+        tracing::debug!(problem, "a watch of the configuration store was interrupted");
+        let (options, endpoints) = (&self.store.shared.options, self.store.shared.connections.len());
+        self.failures += 1;
+        if self.failures >= options.rounds.max(1) * endpoints {
+            self.failures = 0;
+            return Err(Error::Unreachable { place, problem });
+        }
+        if self.failures.is_multiple_of(endpoints) {
+            sleep(options.backoff_before(self.failures / endpoints)).await;
+        }
+        Ok(())
+    }
+
+    /// Puts the complete revisions of an answer on the list.
+    fn take(&mut self, answer: rpc::WatchResponse) -> Result<(), Failed> {
+        self.store.check_cluster(&answer).map_err(Failed::Answered)?;
+        if answer.canceled {
+            if answer.compact_revision > 0 {
+                (self.stream, self.next) = (None, None);
+                return Ok(());
+            }
+            let problem = answer.cancel_reason;
+            let place = self.store.shared.place.clone();
+            return Err(if about_rights(&problem) {
+                Failed::Answered(Error::Denied { place, problem })
+            } else {
+                Failed::Lost(format!("the watch was cancelled: {problem}"))
+            });
+        }
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        stream.partial.extend(answer.events);
+        let revision = |event: &mvccpb::Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
+        let last = stream.partial.last().map_or(0, revision);
+        let complete = match answer.fragment {
+            true => stream.partial.iter().position(|event| revision(event) == last).unwrap_or(0),
+            false => stream.partial.len(),
+        };
+        let events: Vec<mvccpb::Event> = stream.partial.drain(..complete).collect();
+        for events in events.chunk_by(|a, b| revision(a) == revision(b)) {
+            let revision = revision(&events[0]);
+            if self.next.is_some_and(|next| revision < next) {
+                continue;
+            }
+            self.next = Some(revision + 1);
+            let covered = events.iter().filter_map(|event| event.kv.as_ref().map(|kv| (event.r#type(), kv)));
+            let covered: Vec<Event> = covered
+                .filter(|(_, kv)| self.path.covers(&kv.key))
+                .map(|(kind, kv)| match kind {
+                    mvccpb::event::EventType::Put => Event::Put(kv.clone().into()),
+                    mvccpb::event::EventType::Delete => Event::Deleted(kv.key.clone()),
+                })
+                .collect();
+            if !covered.is_empty() {
+                self.ready.push_back(Item::Changed { revision, events: covered });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks one endpoint for all changes from revision `next` on.
+async fn open(store: &Store, path: &KeyPath, next: i64) -> Result<Stream, Failed> {
+    let options = &store.shared.options;
+    let connection = store.shared.connections.get(options).await?;
+    let range = path.around();
+    let create = rpc::WatchCreateRequest {
+        key: range.from.into(),
+        range_end: range.to.into(),
+        start_revision: next,
+        fragment: true,
+        ..Default::default()
+    };
+    let (requests, receiver) = mpsc::channel(REQUESTS);
+    let create = rpc::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    if requests.try_send(create).is_err() {
+        return Err(Failed::NotSent("the stream has no room".to_owned()));
+    }
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    // A member without a leader knows of no changes; it shall say so instead of keeping silent.
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    let mut client =
+        WatchClient::new(connection.channel.clone()).max_decoding_message_size(2 * options.answer_limit);
+    let failure = match timeout(options.request_timeout, client.watch(request)).await {
+        Ok(Ok(answers)) => {
+            let heard = Instant::now();
+            let answers = answers.into_inner();
+            return Ok(Stream { connection, requests, answers, heard, asked: None, partial: Vec::new() });
+        }
+        Ok(Err(status)) => failed(&connection.name, &status),
+        Err(_) => {
+            Failed::Lost(format!("{}: no stream within {:?}", connection.name, options.request_timeout))
+        }
+    };
+    store.shared.connections.give_up(&connection).await;
+    Err(failure)
+}
+
+impl Stream {
+    /// Waits for an answer; a silent stream is asked for its progress, and is lost when it stays silent.
+    async fn receive(&mut self, store: &Store) -> Result<rpc::WatchResponse, Failed> {
+        let options = &store.shared.options;
+        loop {
+            let until = match self.asked {
+                Some(asked) => asked + options.progress_timeout,
+                None => self.heard + options.progress_interval,
+            };
+            match timeout_at(until, self.answers.message()).await {
+                Ok(Ok(Some(answer))) => {
+                    (self.heard, self.asked) = (Instant::now(), None);
+                    return Ok(answer);
+                }
+                Ok(Ok(None)) => {
+                    return Err(Failed::Lost(format!("{}: the stream ended", self.connection.name)));
+                }
+                Ok(Err(status)) => return Err(failed(&self.connection.name, &status)),
+                Err(_) if self.asked.is_some() => {
+                    let silence = self.heard.elapsed();
+                    return Err(Failed::Lost(format!("{}: silent for {silence:?}", self.connection.name)));
+                }
+                Err(_) => {
+                    let progress = RequestUnion::ProgressRequest(rpc::WatchProgressRequest {});
+                    // A full queue means that the last question is still there: it counts as asked.
+                    let _ = self.requests.try_send(rpc::WatchRequest { request_union: Some(progress) });
+                    self.asked = Some(Instant::now());
+                }
+            }
+        }
+    }
+}

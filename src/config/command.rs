@@ -1,0 +1,186 @@
+//! Arguments of `ovs config …`
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::place::Place;
+use cfg_client::KeyPath;
+
+/// `ovs config …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// List what is directly below a prefix, one a line; folders end in /
+    List {
+        /// The prefix, such as /ovs/vpools
+        #[arg(value_parser = parse_prefix)]
+        prefix: KeyPath,
+    },
+    /// List all keys below a prefix, one a line
+    ListRecursive {
+        /// The prefix
+        #[arg(value_parser = parse_prefix)]
+        prefix: KeyPath,
+    },
+    /// Print the value of a key, or of a place in its document
+    Get {
+        /// /a/b/c, or '/a/b/c|x.y' for x.y in the document /a/b/c
+        #[arg(value_parser = Place::parse)]
+        key: Place,
+        /// Secrets
+        #[command(flatten)]
+        secrets: Secrets,
+    },
+    /// Store a value
+    Set {
+        /// /a/b/c, or '/a/b/c|x.y' for x.y in the document /a/b/c; with --vpool SECTION or 'SECTION|x.y'
+        key: String,
+        /// JSON; inside a document also a bare word, which is a string; - reads standard input
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Set it for every host of this vPool
+        #[arg(long, value_name = "GUID")]
+        vpool: Option<String>,
+        /// Only if the key was last written at this revision; 0: only if it is not there
+        #[arg(long, value_name = "REV", conflicts_with = "vpool")]
+        if_revision: Option<i64>,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Delete a key, a place in its document, or a whole folder
+    Delete {
+        /// /a/b/c, or '/a/b/c|x.y' for x.y in the document /a/b/c
+        #[arg(value_parser = Place::parse)]
+        key: Place,
+        /// Delete everything below it too
+        #[arg(long)]
+        recursive: bool,
+        /// Only if the key was last written at this revision
+        #[arg(long, value_name = "REV", conflicts_with = "recursive")]
+        if_revision: Option<i64>,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Give a key, with all that is below it, another name
+    Rename {
+        /// What is there
+        #[arg(value_parser = KeyPath::parse)]
+        from: KeyPath,
+        /// What is not there yet
+        #[arg(value_parser = KeyPath::parse)]
+        to: KeyPath,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Show who changed a key, when, and to what
+    History {
+        /// The key
+        #[arg(value_parser = KeyPath::parse)]
+        key: KeyPath,
+        /// Secrets
+        #[command(flatten)]
+        secrets: Secrets,
+    },
+    /// Show what differs between two entries of a key's history, or between one and what is stored now
+    Diff {
+        /// The key
+        #[arg(value_parser = KeyPath::parse)]
+        key: KeyPath,
+        /// As `history` shows it
+        #[arg(value_name = "REV1")]
+        old: i64,
+        /// As `history` shows it [default: what is stored now]
+        #[arg(value_name = "REV2")]
+        new: Option<i64>,
+        /// Secrets
+        #[command(flatten)]
+        secrets: Secrets,
+    },
+    /// Store the value that a key had at an entry of its history
+    Revert {
+        /// The key
+        #[arg(value_parser = KeyPath::parse)]
+        key: KeyPath,
+        /// As `history` shows it
+        #[arg(value_name = "REV")]
+        revision: i64,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Write all documents to a file
+    Export {
+        /// The file; - is standard output
+        file: PathBuf,
+        /// Only what is at or below this
+        #[arg(long, default_value = "/", value_parser = parse_prefix)]
+        prefix: KeyPath,
+        /// Secrets
+        #[command(flatten)]
+        secrets: Secrets,
+    },
+    /// Store the documents of a file; what is *** in it stays as it is
+    Import {
+        /// The file; - is standard input
+        file: PathBuf,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Print changes as they happen, until ^C
+    Watch {
+        /// The prefix
+        #[arg(value_parser = parse_prefix)]
+        prefix: KeyPath,
+        /// Begin with this revision [default: with the next one]
+        #[arg(long, value_name = "REV")]
+        from: Option<i64>,
+        /// Secrets
+        #[command(flatten)]
+        secrets: Secrets,
+    },
+    /// Go on with a large change that was interrupted, or list those that were
+    Resume {
+        /// Its id [default: list them]
+        id: Option<String>,
+        /// Forget what is not done of it; what is done stays
+        #[arg(long, requires = "id")]
+        abort: bool,
+    },
+}
+
+/// Whether secrets are shown.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Secrets {
+    /// Print secrets instead of ***; of earlier values only a keyed hash is kept
+    #[arg(long = "show-secrets")]
+    pub(crate) show: bool,
+}
+
+/// What is recorded with a change.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Message {
+    /// Recorded in the history with the change
+    #[arg(short = 'm', long = "message", value_name = "TEXT", value_parser = parse_message)]
+    pub(crate) text: Option<String>,
+}
+
+/// Longest message, in bytes.
+const MESSAGE_LIMIT: usize = 1024;
+
+fn parse_message(text: &str) -> Result<String, String> {
+    match text.len() {
+        length if length > MESSAGE_LIMIT => {
+            Err(format!("it has {length} bytes, at most {MESSAGE_LIMIT} are kept"))
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A prefix may end in a slash.
+fn parse_prefix(text: &str) -> Result<KeyPath, cfg_client::Error> {
+    KeyPath::parse(text.strip_suffix('/').filter(|text| !text.is_empty()).unwrap_or(text))
+}

@@ -1,0 +1,74 @@
+//! `ovs config set --vpool`: one value for every host of a vPool.
+
+use std::collections::BTreeSet;
+
+use cfg_client::{Content as ListContent, KeyPath};
+use serde_json::json;
+
+use super::change::{Edit, Intent};
+use super::place::Place;
+use super::write::{TRIES, busy, changed, given};
+use super::{Session, counted, failure_of};
+use crate::failure::Failure;
+
+impl Session {
+    pub(super) async fn set_vpool(
+        &self,
+        guid: &str,
+        section: &str,
+        value: &str,
+        note: Option<String>,
+    ) -> Result<(), Failure> {
+        let hosts = KeyPath::parse(&format!("/ovs/vpools/{guid}/hosts")).map_err(failure_of)?;
+        // Checked before the store is asked: the section is the same for all hosts.
+        let place =
+            |host: &str| Place::parse(&format!("{hosts}/{host}/config/{section}")).map_err(Failure::usage);
+        let (text, value) = given(&place("host")?, value)?;
+        let intent = Intent::new("set", note)?;
+        for _ in 0..TRIES {
+            let mut edits = Vec::new();
+            let names = self.hosts(&hosts).await?;
+            for host in &names {
+                let place = place(host)?;
+                let before = self.current(&place.key).await?;
+                let after = changed(&place, &text, &value, before.as_ref())?;
+                if before.as_ref().is_none_or(|before| before.value[..] != after[..]) {
+                    edits.push(Edit { key: place.key, before, after: Some(after), other: None });
+                }
+            }
+            let revision = match edits.is_empty() {
+                true => Some(0),
+                false => self.commit(&edits, &intent).await?,
+            };
+            if let Some(revision) = revision {
+                let (set, so_already) = (edits.len(), names.len() - edits.len());
+                let result =
+                    json!({"vpool": guid, "set": set, "unchanged": so_already, "revision": revision});
+                return self.show(&result, || match set {
+                    0 => format!("{section} is so already on all {} hosts", names.len()),
+                    set => format!(
+                        "set {} at revision {revision}; so already: {}",
+                        counted(set),
+                        counted(so_already)
+                    ),
+                });
+            }
+        }
+        Err(busy(&hosts))
+    }
+
+    /// The hosts that have a configuration.
+    async fn hosts(&self, hosts: &KeyPath) -> Result<BTreeSet<String>, Failure> {
+        let listing = self.store.list(&hosts.below(), ListContent::Keys, None).await.map_err(failure_of)?;
+        let folder = hosts.folder();
+        let names = listing.pairs.iter().filter_map(|pair| {
+            let (host, rest) = str::from_utf8(&pair.key).ok()?.strip_prefix(&folder)?.split_once('/')?;
+            rest.starts_with("config/").then(|| host.to_owned())
+        });
+        let names: BTreeSet<String> = names.collect();
+        match names.is_empty() {
+            true => Err(Failure::not_found(format!("there is no host with a configuration at {hosts}"))),
+            false => Ok(names),
+        }
+    }
+}
