@@ -302,9 +302,26 @@ pub(crate) struct CfgRunArgs {
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
     pub(crate) quota: ByteSize,
 
+    /// What the retention counts
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = CompactionMode::Revision)]
+    pub(crate) auto_compaction_mode: CompactionMode,
+
+    /// What is kept of the past: revisions, or hours or a time such as 30m; 0 keeps all [default: 10000 revisions]
+    #[arg(long, value_name = "RETENTION")]
+    pub(crate) auto_compaction_retention: Option<String>,
+
     /// Allow listening off loopback, where anybody who reaches the port can read and change everything
     #[arg(long)]
     pub(crate) insecure: bool,
+}
+
+/// How old revisions of the configuration store are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompactionMode {
+    /// So many revisions.
+    Revision,
+    /// Those of so long.
+    Periodic,
 }
 
 /// Forms of the reference.

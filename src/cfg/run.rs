@@ -4,11 +4,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfg_store::{ApiOptions, Beginning, Ended, Options, RaftOptions, Server, StartError, TlsFiles};
+use cfg_store::{
+    ApiOptions, AutoCompaction, Beginning, Ended, Options, RaftOptions, Server, StartError, TlsFiles,
+};
 use indicatif::MultiProgress;
 use tokio::runtime::Builder;
 
-use crate::args::{CfgRunArgs, Global};
+use crate::args::{CfgRunArgs, CompactionMode, Global};
 use crate::data_dir::DataDir;
 use crate::failure::{Failure, Kind};
 use crate::signals::Signals;
@@ -23,6 +25,9 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn run(global: &Global, arguments: CfgRunArgs) -> Result<(), Failure> {
     logging::start(global, "info", &MultiProgress::new())?;
     let options = options(global, &arguments)?;
+    if let Err(error) = volumedriver::limits::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let runtime = Builder::new_multi_thread().enable_all().thread_name("cfg").build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no threads for the store: {error}")))?;
     runtime.block_on(serve(options))
@@ -121,6 +126,7 @@ fn options(global: &Global, arguments: &CfgRunArgs) -> Result<Options, Failure> 
     let raft = RaftOptions {
         election_timeout,
         heartbeat: Duration::from_millis(arguments.heartbeat),
+        auto_compaction: auto_compaction(arguments)?,
         snapshot_entries: arguments.snapshot_count,
         kept_entries: arguments.snapshot_count / 10,
         ..RaftOptions::default()
@@ -171,6 +177,51 @@ fn listen(urls: &[String], tls: Option<&TlsFiles>, insecure: bool) -> Result<Vec
     }
 }
 
+/// What is kept of the past, in etcd's notation.
+fn auto_compaction(arguments: &CfgRunArgs) -> Result<AutoCompaction, Failure> {
+    let wrong = |text: &str, what: &str| {
+        Failure::usage(format!("--auto-compaction-retention {text:?} is no {what}; 0 keeps all"))
+    };
+    match (arguments.auto_compaction_mode, arguments.auto_compaction_retention.as_deref()) {
+        (_, Some("0")) => Ok(AutoCompaction::Off),
+        (CompactionMode::Revision, None) => Ok(RaftOptions::default().auto_compaction),
+        (CompactionMode::Revision, Some(text)) => {
+            let kept = text.parse().map_err(|_| wrong(text, "number of revisions, as in 10000"))?;
+            Ok(AutoCompaction::Revisions(kept))
+        }
+        (CompactionMode::Periodic, None) => Err(Failure::usage(
+            "--auto-compaction-mode periodic needs --auto-compaction-retention, as in 24 (hours) or 30m",
+        )),
+        (CompactionMode::Periodic, Some(text)) => {
+            let period = period(text).ok_or_else(|| wrong(text, "time, as in 24 (hours), 1h, 30m or 90s"))?;
+            Ok(if period.is_zero() { AutoCompaction::Off } else { AutoCompaction::Period(period) })
+        }
+    }
+}
+
+/// Hours, or numbers with the units h, m, s and ms behind each other, as in `1h30m`.
+fn period(text: &str) -> Option<Duration> {
+    if let Ok(hours) = text.parse::<u64>() {
+        return hours.checked_mul(3600).map(Duration::from_secs);
+    }
+    let (mut rest, mut sum) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|byte: char| !byte.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = rest[digits..].find(|byte: char| byte.is_ascii_digit()).unwrap_or(rest.len() - digits);
+        let millis: u64 = match &rest[digits..digits + unit] {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1000,
+            "ms" => 1,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
+        rest = &rest[digits + unit..];
+    }
+    Some(sum)
+}
+
 /// `http://HOST:PORT` as addresses of this machine.
 fn resolve(url: &str, scheme: &str) -> Result<Vec<SocketAddr>, Failure> {
     let wrong = |what: String| Failure::usage(format!("{url:?}: {what}; give {scheme}://HOST:PORT"));
@@ -192,4 +243,20 @@ fn initial_cluster(text: &str) -> Result<Vec<(String, String)>, Failure> {
         Ok((name.to_owned(), url.to_owned()))
     };
     text.split(',').map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_are_written_as_for_etcd() {
+        for (text, seconds) in [("24", 86_400), ("1h", 3600), ("30m", 1800), ("90s", 90), ("1h30m", 5400)] {
+            assert_eq!(period(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(period("250ms"), Some(Duration::from_millis(250)));
+        for text in ["h", "1d", "-1h", "1.5h", "1h 30m", "9999999999999999999", "99999999999999999h"] {
+            assert_eq!(period(text), None, "{text}");
+        }
+    }
 }

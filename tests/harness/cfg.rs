@@ -48,9 +48,14 @@ impl Server {
     /// Starts one alone in its cluster with an empty data directory `dir/name` and waits until it serves. Its log is
     /// `dir/name.log`.
     pub fn start(self, dir: &Path, name: &str) -> Running {
+        self.start_with(dir, name, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(self, dir: &Path, name: &str, more: &[&str]) -> Running {
         let mut problem = String::new();
         for _ in 0..PORT_TRIES {
-            match self.try_start(dir, name) {
+            match self.try_start(dir, name, more) {
                 Ok(running) => return running,
                 Err(why) => problem = why,
             }
@@ -61,13 +66,17 @@ impl Server {
         panic!("{self:?} {name} did not start: {problem}")
     }
 
-    fn try_start(self, dir: &Path, name: &str) -> Result<Running, String> {
+    fn try_start(self, dir: &Path, name: &str, more: &[&str]) -> Result<Running, String> {
         let (client_url, peer_url) = (free_url(), free_url());
         let data_dir = dir.join(name);
         let log = dir.join(format!("{name}.log"));
         let errors = OpenOptions::new().create(true).append(true).open(&log).expect("server log");
         let mut command = self.command(name, &data_dir, &client_url, &peer_url);
-        command.stdin(Stdio::null());
+        if self == Server::Store && !more.contains(&"--auto-compaction-retention") {
+            // etcd keeps all of the past by default.
+            command.args(["--auto-compaction-retention", "0"]);
+        }
+        command.args(more).stdin(Stdio::null());
         let told = match self {
             Server::Etcd => command.stdout(errors).stderr(Stdio::piped()),
             Server::Store => command.stdout(Stdio::piped()).stderr(errors),
@@ -161,6 +170,19 @@ impl Running {
     /// Whether it has not ended.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has in memory, bytes.
+    pub fn memory(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it is alive");
+        let line = text.lines().find(|line| line.starts_with("VmRSS")).expect("the kernel reports it");
+        let number = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        number.expect("a number of kB") * 1024
     }
 
     /// The end of what it said.

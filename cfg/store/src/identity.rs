@@ -17,8 +17,8 @@ const LIMIT: usize = 4096;
 /// Of the format.
 const FORMAT: u64 = 1;
 /// What is left to do about a file that is damaged.
-const REMEDY: &str = "restore all of the directory, or remove this member from the cluster, empty its directory and let \
-                      it join again";
+const REMEDY: &str = "restore all of the directory, or remove this member from the cluster, empty its directory and \
+                      let it join again";
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +161,7 @@ mod tests {
                     }
                 }
                 world.clear_faults();
-                if world.random() % 3 == 0 { world.process_kill() } else { world.power_loss() }
+                if world.random().is_multiple_of(3) { world.process_kill() } else { world.power_loss() }
             }
         }
         assert!(lost > 500 && kept > 500 && failed > 200, "{lost} {kept} {failed}");

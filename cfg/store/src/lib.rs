@@ -9,6 +9,7 @@
 mod api;
 mod identity;
 mod leases;
+mod listen;
 pub mod log;
 pub mod machine;
 pub mod mvcc;
@@ -22,7 +23,7 @@ mod tls;
 mod words;
 
 pub use api::ApiOptions;
-pub use raft::{BadSnapshot, Ended, NodeError, RaftOptions};
+pub use raft::{AutoCompaction, BadSnapshot, Ended, NodeError, RaftOptions};
 pub use restore::{RestoreError, Restored, restore};
 pub use server::{Beginning, Options, Server, StartError};
 pub use tls::TlsFiles;

@@ -13,10 +13,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::api::{Api, Lenient};
+use crate::listen::Incoming;
 use crate::peer::{MESSAGE_MAX, PeerService};
 use crate::server::StartError;
 use crate::tls::{Acceptor, TlsFiles};
@@ -129,28 +130,22 @@ fn without_delay(stream: TcpStream) -> TcpStream {
 }
 
 fn plain(socket: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
-    TcpListenerStream::new(socket).map(|stream| stream.map(without_delay))
+    Incoming::new(socket).map(|stream| stream.map(without_delay))
 }
 
 /// Connections whose TLS stands. A slow handshake holds nobody up.
 fn secured(socket: TcpListener, tls: Arc<Acceptor>) -> impl Stream<Item = io::Result<Secured>> {
     let (ready, receiver) = mpsc::channel(HANDSHAKES);
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
+    let mut accepted = Incoming::new(socket);
     tokio::spawn(async move {
         loop {
-            let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
+            let stream = tokio::select! {
+                stream = accepted.next() => stream,
                 () = ready.closed() => return,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => without_delay(stream),
-                Err(error) => {
-                    // Such as too many open files: others may close some.
-                    tracing::warn!(%error, "cannot take a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+            let Some(Ok(stream)) = stream else { return };
+            let stream = without_delay(stream);
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let (ready, acceptor) = (ready.clone(), TlsAcceptor::from(tls.config()));
             tokio::spawn(async move {

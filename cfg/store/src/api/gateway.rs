@@ -26,13 +26,24 @@ fn descriptor(name: &str) -> Result<MessageDescriptor, Refused> {
     found.ok_or_else(|| Refused::unavailable(format!("{name} is not defined")))
 }
 
+/// What an error says of a word that is not in its list.
+const UNKNOWN_WORD: &str = "unrecognized enum value";
+
 /// A message of the kind `name` out of JSON.
 fn read<M: Message + Default>(name: &str, json: &[u8]) -> Result<M, Refused> {
     let wrong = |error: serde_json::Error| Refused::argument(format!("the body is no {name}: {error}"));
     let json = if json.is_empty() { b"{}" } else { json };
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let options = prost_reflect::DeserializeOptions::new().deny_unknown_fields(false);
-    let message = DynamicMessage::deserialize_with_options(descriptor(name)?, &mut reader, &options);
+    let kind = descriptor(name)?;
+    let read = |strict| {
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let options = prost_reflect::DeserializeOptions::new().deny_unknown_fields(strict);
+        DynamicMessage::deserialize_with_options(kind.clone(), &mut reader, &options)
+    };
+    // etcd's gateway lets fields pass that it does not know, and no word that it does not know where it has a list.
+    let message = match read(true) {
+        Err(error) if !error.to_string().contains(UNKNOWN_WORD) => read(false),
+        strict => strict,
+    };
     message.map_err(wrong)?.transcode_to().map_err(|error| Refused::argument(error.to_string()))
 }
 

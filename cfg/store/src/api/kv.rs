@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{Api, later_version};
-use crate::machine::{Refused, convert};
+use crate::machine::{Refused, convert, has_put};
 use crate::mvcc;
 use crate::words::command::Command as Kind;
 use crate::words::outcome::Outcome as Came;
@@ -59,7 +59,9 @@ impl Api {
             self.node.read_barrier().await?;
             convert::txn_response(self.node.read(|machine| machine.store.read_txn(&txn))?)
         } else {
-            self.check_quota(request.encoded_len()).await?;
+            if has_put(&request) {
+                self.check_quota(request.encoded_len()).await?;
+            }
             match self.node.propose(Kind::Txn(request)).await? {
                 Came::Txn(response) => response,
                 _ => return Err(later_version()),

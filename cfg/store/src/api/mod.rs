@@ -132,7 +132,11 @@ impl Api {
 
     /// There is room for `bytes` more; else the alarm goes off.
     async fn check_quota(&self, bytes: usize) -> Result<(), Refused> {
-        let held = self.node.read(crate::machine::Machine::bytes);
+        let (held, is_full) = self.node.read(|machine| (machine.bytes(), machine.is_full()));
+        if is_full {
+            // It said so already: no entry for each one who tries.
+            return Err(Refused::no_space());
+        }
         if held + bytes as u64 <= self.options.quota_bytes {
             return Ok(());
         }

@@ -180,7 +180,8 @@ impl Session {
         self.send(pb::WatchResponse { created: true, ..answer }).await?;
         let watcher = Watcher {
             keys,
-            next: if create.start_revision > 0 { create.start_revision } else { now + 1 },
+            // As with etcd a negative one is before all that there was.
+            next: if create.start_revision == 0 { now + 1 } else { create.start_revision },
             prev_kv: create.prev_kv,
             puts: !create.filters.contains(&FilterType::Noput.into()),
             deletes: !create.filters.contains(&FilterType::Nodelete.into()),

@@ -69,13 +69,38 @@ pub(crate) fn delete_range(request: &pb::DeleteRangeRequest) -> DeleteRangeReque
     DeleteRangeRequest { keys, prev_kv: request.prev_kv }
 }
 
+/// Transactions inside each other at most. Every level is two of the messages inside each other that can be decoded, of
+/// which there may be 100: an entry of the log, or a message to a member, with more would never be read again.
+pub(crate) const TXN_DEPTH_MAX: usize = 32;
+
+/// Whether a command can be read again, wherever it will be written.
+pub(crate) fn is_shallow(txn: &pb::TxnRequest) -> bool {
+    // A level at a time, so that this does not need a stack itself.
+    let mut level = vec![txn];
+    for _ in 0..TXN_DEPTH_MAX {
+        let ops = level.into_iter().flat_map(|txn| txn.success.iter().chain(&txn.failure));
+        level = ops.filter_map(inner).collect();
+        if level.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The transaction that an operation is.
+fn inner(op: &pb::RequestOp) -> Option<&pb::TxnRequest> {
+    match &op.request {
+        Some(Request::RequestTxn(inner)) => Some(inner),
+        _ => None,
+    }
+}
+
 /// A transaction; `depth` counts those that it is inside of.
 ///
 /// # Errors
 /// An operation that nobody knows, or transactions inside each other deeper than any that is let pass.
 pub(crate) fn txn(request: &pb::TxnRequest, depth: usize) -> Result<TxnRequest, Refused> {
-    // Each level counts as an operation, so a deeper one has too many of them.
-    if depth > crate::mvcc::TXN_OPS_MAX {
+    if depth >= TXN_DEPTH_MAX {
         return Err(Error::TooManyOps.into());
     }
     let op = |op: &pb::RequestOp| -> Result<RequestOp, Refused> {

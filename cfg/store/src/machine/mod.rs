@@ -25,6 +25,10 @@ use crate::words::{Batch, Command, Describe, Description, LogId, Membership, Out
 /// Names a member for good: the index of the entry that admitted it; 1 is the one that founded the cluster, 0 is none.
 pub type MemberId = u64;
 
+/// Members at most, and what each may say of itself, bytes: together less than what is believed of a state.
+const MEMBERS_MAX: usize = 100;
+const DESCRIPTION_MAX: usize = 16 << 10;
+
 /// The founder.
 pub const FOUNDER: MemberId = 1;
 
@@ -170,6 +174,13 @@ impl Machine {
         let found: Vec<Alarm> = match action {
             AlarmAction::Get => self.alarms.iter().copied().filter(of).collect(),
             AlarmAction::Activate => {
+                // So there are never more of them than members and kinds.
+                if AlarmType::try_from(request.alarm).is_err() {
+                    return Err(Refused::argument("etcdserver: unknown alarm type"));
+                }
+                if !self.members.contains_key(&request.member_id) {
+                    return Err(Refused::no_member());
+                }
                 let raised = request.alarm != i32::from(AlarmType::None)
                     && self.alarms.insert((request.member_id, request.alarm));
                 raised.then_some((request.member_id, request.alarm)).into_iter().collect()
@@ -192,6 +203,11 @@ impl Machine {
         if learner && self.members.values().any(|member| member.learner) {
             return Err(Refused::too_many_learners());
         }
+        check_description(&description)?;
+        if self.members.len() >= MEMBERS_MAX {
+            let text = format!("a cluster has at most {MEMBERS_MAX} members; remove those that are gone");
+            return Err(Refused::new(tonic::Code::FailedPrecondition, text));
+        }
         // An entry admits one member at most: its index is the number.
         if index <= FOUNDER || self.members.contains_key(&index) {
             return Err(Refused::unavailable("etcdserver: another member is being added; try again"));
@@ -205,6 +221,7 @@ impl Machine {
         if self.is_reached_at(&new.peer_urls, describe.id) {
             return Err(Refused::peer_urls_taken());
         }
+        check_description(&new)?;
         let member = self.members.get_mut(&describe.id).ok_or_else(Refused::no_member)?;
         let old = &mut member.description;
         if !new.name.is_empty() {
@@ -230,8 +247,17 @@ impl Machine {
     }
 }
 
+/// What is said of a member stays below [`DESCRIPTION_MAX`].
+fn check_description(description: &Description) -> Result<(), Refused> {
+    if description.encoded_len() > DESCRIPTION_MAX {
+        let text = format!("name and addresses of a member have more than {DESCRIPTION_MAX} bytes");
+        return Err(Refused::argument(text));
+    }
+    Ok(())
+}
+
 /// Whether one of the lists could write a key.
-fn has_put(txn: &pb::TxnRequest) -> bool {
+pub(crate) fn has_put(txn: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;
     txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
         Some(Request::RequestPut(_)) => true,

@@ -59,7 +59,7 @@ impl Peer for PeerService {
         let incomplete = || Refused::argument("a snapshot without a beginning");
         let first = pieces.message().await?.ok_or_else(incomplete)?;
         node.check(first.address)?;
-        let vote = first.vote.ok_or_else(incomplete)?;
+        let vote = node.leads(&first)?;
         let file = node.begin_install()?;
         let receive = async {
             let (mut piece, mut offset) = (Some(first), 0);

@@ -4,14 +4,21 @@ use std::sync::Arc;
 
 use openraft::Snapshot;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::files::SnapshotFile;
 use super::node::Node;
 use super::propose::not_leader;
 use super::{state_machine, types};
-use crate::machine::Refused;
+use crate::machine::{Refused, convert};
 use crate::words;
+use crate::words::command::Command as Kind;
+
+/// What an entry has beside its batch, bytes.
+const ENTRY_OVERHEAD: usize = 64;
+/// Terms beyond it are not believed: nobody lives through so many elections, and the next ones must have numbers.
+const TERM_MAX: u64 = 1 << 62;
 
 fn broken(error: impl std::fmt::Display) -> Refused {
     Refused::unavailable(format!("etcdserver: server stopped: {error}"))
@@ -50,12 +57,16 @@ impl Node {
     ) -> Result<words::AppendResponse, Refused> {
         use words::append_response::Result as Answer;
         self.check(request.address)?;
+        let vote = said_by(&request.address, request.vote, true)?;
+        if !is_chain(request.previous, &request.entries) {
+            return Err(Refused::argument("entries that do not follow each other"));
+        }
         let entries = request.entries.into_iter().map(|entry| {
             let id = entry.id.ok_or_else(incomplete)?;
             Ok(types::entry(types::log_id(id), entry))
         });
         let rpc = AppendEntriesRequest {
-            vote: types::vote(request.vote.ok_or_else(incomplete)?),
+            vote: types::vote(vote),
             prev_log_id: request.previous.map(types::log_id),
             entries: entries.collect::<Result<_, Refused>>()?,
             leader_commit: request.committed.map(types::log_id),
@@ -89,7 +100,7 @@ impl Node {
             return Ok(answer(is_as_new(request.last, last)));
         }
         let rpc = VoteRequest {
-            vote: types::vote(request.vote.ok_or_else(incomplete)?),
+            vote: types::vote(said_by(&request.address, request.vote, false)?),
             last_log_id: request.last.map(types::log_id),
         };
         let response = self.raft.vote(rpc).await.map_err(broken)?;
@@ -111,6 +122,11 @@ impl Node {
         }
         let since = self.metrics().millis_since_quorum_ack;
         since.is_some_and(|since| u128::from(since) < self.options.election_timeout.as_millis())
+    }
+
+    /// The vote with which a leader sends a snapshot.
+    pub(crate) fn leads(&self, first: &words::InstallRequest) -> Result<words::Vote, Refused> {
+        said_by(&first.address, first.vote, true)
     }
 
     /// A new, empty file for a snapshot.
@@ -157,7 +173,25 @@ impl Node {
         self.check(request.address)?;
         let deadline = Instant::now() + self.options.request_timeout;
         let _ = self.holding.subscribe().wait_for(|&holding| !holding).await;
-        self.propose_here(request.batch.ok_or_else(incomplete)?, deadline).await
+        let batch = request.batch.ok_or_else(incomplete)?;
+        self.check_batch(&batch)?;
+        self.propose_here(batch, deadline).await
+    }
+
+    /// What another member proposes can be read again from the log.
+    fn check_batch(&self, batch: &words::Batch) -> Result<(), Refused> {
+        if batch.encoded_len() + ENTRY_OVERHEAD > self.options.log.entry_bytes_max {
+            return Err(Refused::argument("etcdserver: request is too large"));
+        }
+        let is_shallow = |command: &words::Command| match &command.command {
+            Some(Kind::Txn(txn)) => convert::is_shallow(txn),
+            _ => true,
+        };
+        if batch.commands.iter().all(is_shallow) {
+            Ok(())
+        } else {
+            Err(crate::mvcc::Error::TooManyOps.into())
+        }
     }
 
     /// Up to where another member must have applied before it reads.
@@ -189,6 +223,34 @@ impl Node {
         let begun = self.raft.wait(Some(lease)).current_leader(self.id, "takes over").await;
         begun.map(|_| ()).map_err(|error| Refused::unavailable(format!("not elected: {error}")))
     }
+}
+
+/// The vote of a leader, or of a candidate: its sender's own.
+fn said_by(
+    address: &Option<words::Address>,
+    vote: Option<words::Vote>,
+    leads: bool,
+) -> Result<words::Vote, Refused> {
+    let (address, vote) = (address.ok_or_else(incomplete)?, vote.ok_or_else(incomplete)?);
+    if vote.member == 0 || vote.member != address.from || vote.committed != leads || vote.term > TERM_MAX {
+        return Err(Refused::argument(format!(
+            "a vote in term {} for member {:x}, from member {:x}",
+            vote.term, vote.member, address.from
+        )));
+    }
+    Ok(vote)
+}
+
+/// Whether entries follow the one in front of them, and each other, without a gap.
+fn is_chain(previous: Option<words::LogId>, entries: &[words::Entry]) -> bool {
+    let mut last = previous;
+    entries.iter().all(|entry| {
+        let before = std::mem::replace(&mut last, entry.id);
+        entry.id.is_some_and(|id| match before {
+            None => id.index == 0,
+            Some(before) => before.index.checked_add(1) == Some(id.index) && before.term <= id.term,
+        })
+    })
 }
 
 /// Whether a log that ends at `theirs` has all that one that ends at `ours` can have promised.

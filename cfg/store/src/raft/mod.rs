@@ -1,5 +1,6 @@
 //! How the members agree, by openraft; nothing outside of this folder names its types.
 
+mod compaction;
 mod elections;
 mod files;
 mod handlers;
@@ -17,6 +18,7 @@ mod tasks;
 mod tests;
 mod types;
 
+pub use compaction::AutoCompaction;
 pub use files::BadSnapshot;
 pub(crate) use files::write_snapshot;
 pub(crate) use node::Node;

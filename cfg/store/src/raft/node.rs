@@ -10,6 +10,7 @@ use openraft::{Config, Raft, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::compaction::AutoCompaction;
 use super::elections::Elections;
 use super::files::{BadSnapshot, Files};
 use super::network::Network;
@@ -53,6 +54,8 @@ pub struct RaftOptions {
     pub revokes: usize,
     /// A learner that is not further behind than so many entries may vote.
     pub promotion_lag: u64,
+    /// How much of the past the leader keeps. Default: 10,000 revisions.
+    pub auto_compaction: AutoCompaction,
     /// Pause between tries to reach a member that is away.
     pub retry: Duration,
     /// How the log is kept.
@@ -74,6 +77,7 @@ impl Default for RaftOptions {
             kept_entries: 1_000,
             revokes: 1_000,
             promotion_lag: 100,
+            auto_compaction: AutoCompaction::Revisions(10_000),
             retry: Duration::from_millis(100),
             log: crate::log::Options::default(),
         }
@@ -118,8 +122,8 @@ pub enum NodeError {
     Io(#[from] io::Error),
     /// A part of the directory is missing, or of another time.
     #[error(
-        "{0}; restore all of the directory, or remove this member from the cluster, empty its directory and let it join \
-         again"
+        "{0}; restore all of the directory, or remove this member from the cluster, empty its directory and let it \
+         join again"
     )]
     Incomplete(String),
     /// The parameters contradict each other, or openraft found its own state wanting.
@@ -245,6 +249,7 @@ impl Node {
         node.spawn(Reader::run(Arc::downgrade(&node), reading));
         node.spawn(super::tasks::watch_for_silence(Arc::downgrade(&node)));
         node.spawn(super::tasks::lead(Arc::downgrade(&node)));
+        node.spawn(super::compaction::run(Arc::downgrade(&node)));
         node.spawn(super::tasks::keep_the_log_short(Arc::downgrade(&node)));
         node.spawn(super::news::tell(Arc::downgrade(&node)));
         Ok(node)

@@ -23,8 +23,8 @@ pub(super) struct Recovered {
     pub(super) log: Log,
 }
 
-/// Makes the log of a new member: who has a name has a log, so that one which is missing is noticed. A member without its
-/// votes could vote twice.
+/// Makes the log of a new member: who has a name has a log, so that one which is missing is noticed. A member without
+/// its votes could vote twice.
 ///
 /// # Errors
 /// There is a log, or a snapshot, of somebody else.
