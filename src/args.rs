@@ -203,7 +203,8 @@ pub(crate) struct CfgRunArgs {
     pub(crate) heartbeat: u64,
 
     /// Entries of the log after which a snapshot is written; a tenth of them stays behind it
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
     pub(crate) snapshot_count: u64,
 
     /// What the store may hold before it only takes what makes room
