@@ -5,6 +5,8 @@ mod harness;
 
 #[path = "cluster/client.rs"]
 mod client;
+#[path = "cluster/disks.rs"]
+mod disks;
 #[path = "cluster/growth.rs"]
 mod growth;
 #[path = "cluster/history.rs"]
@@ -17,8 +19,8 @@ mod kills;
 mod load;
 #[path = "cluster/members.rs"]
 mod members;
-#[path = "cluster/outages.rs"]
-mod outages;
+#[path = "cluster/sessions.rs"]
+mod sessions;
 
 fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -1,12 +1,16 @@
 //! `ovs cfg`: members of the configuration store.
 
+mod command;
 mod members;
 mod run;
 mod snapshot;
 
 use cfg_client::{Options, Store, StoreUrl};
 
-use crate::args::{CfgCommand, CfgSnapshotCommand, Global};
+pub(crate) use command::CfgCommand;
+use command::CfgSnapshotCommand;
+
+use crate::args::Global;
 use crate::config::{address, failure_of};
 use crate::failure::Failure;
 
@@ -21,7 +25,7 @@ struct Session {
 /// Does what `command` says.
 pub(crate) fn run(global: &Global, command: CfgCommand) -> Result<(), Failure> {
     match command {
-        CfgCommand::Run(arguments) => return run::run(global, arguments),
+        CfgCommand::Run(arguments) => return run::run(global, *arguments),
         CfgCommand::Snapshot(CfgSnapshotCommand::Restore { file, bump_revision }) => {
             return snapshot::restore(global, &file, bump_revision);
         }

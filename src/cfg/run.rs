@@ -10,7 +10,8 @@ use cfg_store::{
 use indicatif::MultiProgress;
 use tokio::runtime::Builder;
 
-use crate::args::{CfgRunArgs, CompactionMode, Global};
+use super::command::{CfgRunArgs, CompactionMode};
+use crate::args::Global;
 use crate::data_dir::DataDir;
 use crate::failure::{Failure, Kind};
 use crate::signals::Signals;

@@ -4,6 +4,7 @@ use super::block_on;
 use super::client;
 use super::harness::place::Place;
 use super::harness::random::Random;
+use super::harness::rounds;
 use super::kills::judge;
 use super::load::Load;
 use super::members::{Cluster, Member};
@@ -45,6 +46,35 @@ fn one_grows_to_three_and_shrinks_to_one() {
             // It does not come back by itself, and says why.
             gone.spawn();
             assert_eq!(gone.exit_code(), 4, "{}", gone.log());
+        }
+        judge(&cluster, load).await;
+        cluster.logs_are_clean();
+    });
+}
+
+#[test]
+fn who_joins_while_leaders_die_is_let_in_once() {
+    let (_, seed) = Random::announced("joining");
+    block_on(async {
+        let mut cluster = Cluster::three("joining", &[]).await;
+        let load = Load::start(cluster.urls(), 2, 1, seed);
+        let urls: Vec<String> = cluster.members.iter().map(|member| member.peer_url.clone()).collect();
+        for round in 0..rounds(2, 20) {
+            load.more(20).await;
+            let leader = cluster.leader().await;
+            let mut new = Member::new(cluster.place.root(), &format!("new{round}"));
+            new.arguments = vec!["--join".into(), urls.join(",")];
+            let ready = new.spawn();
+            for _ in 0..2 {
+                cluster.members[leader].kill();
+                cluster.members[leader].start();
+            }
+            new.wait(&ready);
+            client::wait_for_voters(&new.client_url, 4).await;
+            let id = client::id(&new.client_url).await;
+            let removed = client::remove(&cluster.members[0].client_url, id).await;
+            removed.unwrap_or_else(|error| panic!("{id:x} is not removed: {error}"));
+            assert_eq!(new.exit_code(), 4, "{}", new.log());
         }
         judge(&cluster, load).await;
         cluster.logs_are_clean();

@@ -112,7 +112,7 @@ impl History {
             let until = of_key.partition_point(|change| change.revision <= read.revision);
             let there = until.checked_sub(1).map(|last| (of_key[last].value.clone(), of_key[last].revision));
             if there != read.found {
-                return Err(format!("{read:?} should have found {there:?}"));
+                return Err(format!("{}: {read:?} should have found {there:?}", read.by));
             }
         }
         Ok(())
@@ -166,5 +166,84 @@ impl History {
     /// Writes of which nobody knows.
     pub fn unknown(&self) -> usize {
         self.writes.iter().filter(|write| write.outcome == Outcome::Unknown).count()
+    }
+}
+
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Three writes of one key, a second apart, and a read behind each.
+    fn sound() -> (History, Vec<Change>) {
+        let begun = Instant::now();
+        let at = |seconds: f64| begun + Duration::from_secs_f64(seconds);
+        let (mut history, mut changes) = (History::default(), Vec::new());
+        for number in 0..3_i64 {
+            let (start, revision, value) = (number as f64, number + 2, format!("v{number}"));
+            history.writes.push(Write {
+                key: "k".into(),
+                value: value.clone(),
+                expected: (number > 0).then_some(revision - 1),
+                begun: at(start),
+                outcome: Outcome::Done(at(start + 0.2), revision),
+            });
+            history.reads.push(Read {
+                key: "k".into(),
+                begun: at(start + 0.4),
+                ended: at(start + 0.6),
+                revision,
+                found: Some((value.clone(), revision)),
+                by: "a".into(),
+            });
+            changes.push(Change { revision, key: "k".into(), value });
+        }
+        (history, changes)
+    }
+
+    fn problem(spoil: impl FnOnce(&mut History, &mut Vec<Change>)) -> String {
+        let (mut history, mut changes) = sound();
+        spoil(&mut history, &mut changes);
+        history.check(&changes).expect_err("it is not sound")
+    }
+
+    #[test]
+    fn a_sound_history_passes() {
+        let (mut history, changes) = sound();
+        history.check(&changes).expect("it is sound");
+        // Whether an unknown write was done does not matter.
+        history.writes[2].outcome = Outcome::Unknown;
+        history.check(&changes).expect("it is sound");
+        history.reads.pop();
+        history.check(&changes[..2]).expect("it is sound");
+    }
+
+    #[test]
+    fn each_fault_is_found() {
+        let lost = problem(|_, changes| drop(changes.pop()));
+        assert!(lost.starts_with("lost"), "{lost}");
+        let twice = problem(|_, changes| {
+            let again = changes[0].value.clone();
+            changes.push(Change { revision: 9, key: "k".into(), value: again });
+        });
+        assert!(twice.contains("came back"), "{twice}");
+        let foreign = problem(|_, changes| changes[1].value = "else".into());
+        assert!(foreign.starts_with("nobody wrote"), "{foreign}");
+        let swapped = problem(|history, _| history.writes[2].expected = Some(2));
+        assert!(swapped.contains("was done behind"), "{swapped}");
+        let refused = problem(|history, _| history.writes[2].outcome = Outcome::NotDone);
+        assert!(refused.contains("is not"), "{refused}");
+        let stale = problem(|history, _| {
+            history.reads[2].revision = 3;
+            history.reads[2].found = Some(("v1".into(), 3));
+        });
+        assert!(stale.starts_with("stale: a read"), "{stale}");
+        let wrong = problem(|history, _| history.reads[1].found = Some(("v0".into(), 2)));
+        assert!(wrong.contains("should have found"), "{wrong}");
+        let early = problem(|history, _| {
+            let known = history.writes[2].begun - Duration::from_millis(1);
+            history.reads.push(Read { ended: known, begun: known, revision: 4, ..history.reads[2].clone() });
+        });
+        assert!(early.starts_with("stale: a write"), "{early}");
     }
 }

@@ -171,3 +171,25 @@ fn the_lead_moves_without_loss() {
         cluster.logs_are_clean();
     });
 }
+
+#[test]
+fn a_client_that_goes_away_leaves_a_leader() {
+    let (mut random, seed) = Random::announced("cancelled");
+    block_on(async {
+        let cluster = Cluster::three("cancelled", &[]).await;
+        let load = Load::start(cluster.urls(), WRITERS, READERS, seed);
+        let mut stalls = Vec::new();
+        for _ in 0..rounds(3, 30) {
+            load.more(WRITES_BETWEEN).await;
+            let leader = cluster.leader().await;
+            let target = client::id(&cluster.members[(leader + 1) % 3].client_url).await;
+            let asked = Instant::now();
+            let moving = client::move_leader(&cluster.members[leader].client_url, target);
+            let patience = Duration::from_millis(random.between(20, 600));
+            let _ = tokio::time::timeout(patience, moving).await;
+            stalls.push(load.stall(asked + patience).await);
+        }
+        judge(&cluster, load).await;
+        show("stall when a client gives up moving the lead", &mut stalls);
+    });
+}

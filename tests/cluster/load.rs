@@ -24,7 +24,7 @@ use super::history::{Change, History, Outcome, Read, Write};
 /// Below which the clients write.
 pub const PREFIX: &str = "load/";
 /// How long a client waits for an answer before it asks another member.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(9);
+const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause after a refusal.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Keys of each writer.

@@ -128,6 +128,16 @@ impl Member {
         }
     }
 
+    /// Waits until it has said something with `text` in it.
+    pub async fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "{} does not say {text:?}", self.name);
+            // sleep: bounded polling
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     pub fn runs(&self) -> bool {
         self.child.is_some()
     }
@@ -198,18 +208,23 @@ impl Cluster {
 
     /// Waits until one leads and all that run and answer agree; gives its place.
     pub async fn leader(&self) -> usize {
+        self.leader_among(&[0, 1, 2]).await
+    }
+
+    /// The same, with only the members at some places asked.
+    pub async fn leader_among(&self, places: &[usize]) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut found = Vec::new();
-            for (place, member) in self.members.iter().enumerate().filter(|(_, member)| member.runs()) {
+            let asked = self.members.iter().enumerate().filter(|(place, _)| places.contains(place));
+            for (place, member) in asked.filter(|(_, member)| member.runs()) {
                 if let Ok(status) = client::status(&member.client_url).await {
                     let id = status.header.map_or(0, |header| header.member_id);
                     found.push((status.leader == id, status.leader, status.raft_term, place));
                 }
             }
             let agree = found.windows(2).all(|two| (two[0].1, two[0].2) == (two[1].1, two[1].2));
-            if let Some(leader) = found.iter().find(|found| found.0).filter(|_| agree && found.len() * 2 > 2)
-            {
+            if let Some(leader) = found.iter().find(|found| found.0).filter(|_| agree && found.len() > 1) {
                 return leader.3;
             }
             assert!(Instant::now() < deadline, "nobody leads: {found:?}");

@@ -19,6 +19,8 @@ fn options() -> Options {
         peer_listen: loopback,
         client_urls: Vec::new(),
         peer_urls: Vec::new(),
+        client_tls: None,
+        peer_tls: None,
         beginning: Beginning::Found,
         join_timeout: PATIENCE,
         raft: RaftOptions {

@@ -34,7 +34,8 @@ pub(crate) struct CfgCourse {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Numbers of watch streams
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     streams: Vec<u32>,
     /// Keys that are there at the restarts
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -198,7 +199,7 @@ impl Bench<'_> {
 
     /// Everything once on both sides; who is first changes from repeat to repeat.
     fn repeat(&self, repeat: usize, results: &mut Results) -> Result<()> {
-        let order = if repeat % 2 == 0 { [0, 1] } else { [1, 0] };
+        let order = if repeat.is_multiple_of(2) { [0, 1] } else { [1, 0] };
         let mut lives = [Life::default(); 2];
         let mut servers = [self.fresh(SIDES[0], "work", repeat)?, self.fresh(SIDES[1], "work", repeat)?];
         for side in order {

@@ -57,6 +57,9 @@ pub struct Machine {
     pub applied: Option<LogId>,
     /// The last change of the voters that is in it.
     pub membership: Option<Membership>,
+    /// Members that were dismissed and still have a part in the agreement: without them there may be no majority to
+    /// take it from them.
+    leaving: BTreeMap<MemberId, Description>,
     alarms: BTreeSet<Alarm>,
 }
 
@@ -70,13 +73,30 @@ impl Machine {
         batch.commands.iter().map(one).collect()
     }
 
-    /// Whether `id` was a member and is none any more. A number is the index of an entry: one that is not known although
-    /// its entry is applied was removed. Who is on its way out still has a part in the agreement.
+    /// Whether `id` was a member and is none any more. A number is the index of an entry: one that is not known
+    /// although its entry is applied was removed. Who is on its way out still has a part in the agreement.
     pub fn was_removed(&self, id: MemberId) -> bool {
         self.cluster_id != 0
             && !self.members.contains_key(&id)
-            && !self.membership.as_ref().is_some_and(|membership| membership.members.contains(&id))
+            && !self.takes_part(id)
             && self.applied.is_some_and(|applied| applied.index >= id)
+    }
+
+    /// Whether `id` has a part in the agreement.
+    fn takes_part(&self, id: MemberId) -> bool {
+        self.membership.as_ref().is_some_and(|membership| membership.members.contains(&id))
+    }
+
+    /// Takes over who learns and who votes.
+    pub(crate) fn set_membership(&mut self, membership: Membership) {
+        self.leaving.retain(|id, _| membership.members.contains(id));
+        self.membership = Some(membership);
+    }
+
+    /// Where `id` is reached.
+    pub(crate) fn peer_urls(&self, id: MemberId) -> &[String] {
+        let description = self.members.get(&id).map(|member| &member.description);
+        description.or_else(|| self.leaving.get(&id)).map_or(&[], |description| &description.peer_urls)
     }
 
     /// Whether the store is full: only what makes room is taken.
@@ -152,7 +172,10 @@ impl Machine {
             }
             Kind::Describe(describe) => Came::Member(self.describe(describe)?),
             Kind::Dismiss(dismiss) => {
-                self.members.remove(&dismiss.id).ok_or_else(Refused::no_member)?;
+                let member = self.members.remove(&dismiss.id).ok_or_else(Refused::no_member)?;
+                if self.takes_part(dismiss.id) {
+                    self.leaving.insert(dismiss.id, member.description);
+                }
                 self.alarms.retain(|&(member, _)| member != dismiss.id);
                 Came::Member(dismiss.id)
             }

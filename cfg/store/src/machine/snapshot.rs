@@ -57,6 +57,7 @@ impl Machine {
             cluster_id: self.cluster_id,
             members: members.collect(),
             alarms: self.alarms(),
+            leaving: self.leaving.clone().into_iter().collect(),
         };
         let state = state.encode_to_vec();
         out.write_all(&MAGIC)?;
@@ -112,6 +113,7 @@ impl Machine {
             machine.members.insert(id, Member { description, learner: member.learner });
         }
         machine.alarms = state.alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect();
+        machine.leaving = state.leaving.into_iter().collect();
         (machine.applied, machine.membership) = (state.applied, state.membership);
         Ok(machine)
     }

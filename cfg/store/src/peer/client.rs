@@ -92,10 +92,7 @@ impl Peers {
 
     /// A connection to `to`; it stands when it is used first.
     fn client(&self, to: MemberId) -> Result<PeerClient<Channel>, Refused> {
-        let urls = {
-            let machine = self.replica.read();
-            machine.members.get(&to).map(|member| member.description.peer_urls.clone()).unwrap_or_default()
-        };
+        let urls = self.replica.read().peer_urls(to).to_vec();
         if urls.is_empty() {
             return Err(Refused::unavailable(format!("nobody knows where member {to:x} is reached")));
         }

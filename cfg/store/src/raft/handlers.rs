@@ -88,6 +88,7 @@ impl Node {
     /// A candidate asks for a vote.
     pub(crate) async fn elect(&self, request: words::ElectRequest) -> Result<words::ElectResponse, Refused> {
         self.check(request.address)?;
+        let from = request.address.map_or(0, |address| address.from);
         let metrics = self.metrics();
         let last = self.log.last().map(|id| words::LogId { term: id.term, index: id.index });
         let answer =
@@ -97,7 +98,16 @@ impl Node {
             return Ok(answer(false));
         }
         if request.rehearsal {
-            return Ok(answer(is_as_new(request.last, last)));
+            if !is_as_new(request.last, last) {
+                self.elections.urge();
+                return Ok(answer(false));
+            }
+            // Of two that ask at once one has to give way.
+            let first = self.elections.is_asking() && request.last == last && from < self.id;
+            if !first {
+                self.elections.give_way();
+            }
+            return Ok(answer(!first));
         }
         let rpc = VoteRequest {
             vote: types::vote(said_by(&request.address, request.vote, false)?),
@@ -155,8 +165,10 @@ impl Node {
             )));
         }
         let meta = state_machine::meta(&machine);
+        let index = machine.applied.map_or(0, |applied| applied.index);
         file.machine = Some(Arc::new(machine));
         let snapshot = Snapshot { meta, snapshot: Box::new(file.clone()) };
+        tracing::info!(until = index, "the whole state came from the leader");
         let installed = self.raft.install_full_snapshot(types::vote(vote), snapshot).await;
         let response = installed.map_err(broken)?;
         self.elections.heard();

@@ -8,8 +8,10 @@ use std::sync::atomic::Ordering;
 use openraft::error::Fatal;
 use tokio::time::timeout;
 
-use super::node::{Ended, Metrics, Node};
+use super::node::{Ended, Node};
 use crate::machine::MemberId;
+
+type ServerMetrics = openraft::metrics::RaftServerMetrics<MemberId, openraft::EmptyNode>;
 
 /// Numbers of members as people write them.
 struct Numbers<'a>(&'a BTreeSet<MemberId>);
@@ -30,20 +32,21 @@ struct Said {
 }
 
 impl Said {
-    fn say(&mut self, node: &Node, now: &Metrics) {
+    fn say(&mut self, node: &Node, now: &ServerMetrics) {
         // A member alone leads itself, and nobody wants to know.
         if self.voters.len() <= 1 && now.membership_config.nodes().count() <= 1 {
             return;
         }
+        let term = now.vote.leader_id.term;
         if let Some(leader) = now.current_leader
-            && self.leader != Some((leader, now.current_term))
+            && self.leader != Some((leader, term))
         {
-            self.leader = Some((leader, now.current_term));
+            self.leader = Some((leader, term));
             let name = node.read(|machine| {
                 machine.members.get(&leader).map(|member| member.description.name.clone()).unwrap_or_default()
             });
             let here = leader == node.id;
-            tracing::info!(leader = %format_args!("{leader:x}"), name, here, term = now.current_term, "a leader");
+            tracing::info!(leader = %format_args!("{leader:x}"), name, here, term, "a leader");
         }
         let config = &now.membership_config;
         let voters: BTreeSet<MemberId> = config.voter_ids().collect();
@@ -64,9 +67,9 @@ pub(super) async fn tell(node: Weak<Node>) {
     };
     let mut said = Said::default();
     loop {
-        changes.mark_unchanged();
         let Some(strong) = node.upgrade() else { return };
-        said.say(&strong, &strong.metrics());
+        let now = changes.borrow_and_update().clone();
+        said.say(&strong, &now);
         if *removed.borrow_and_update() || strong.read(|machine| machine.was_removed(strong.id)) {
             strong.ended.send_replace(Some(Ended::Removed));
             return;

@@ -30,7 +30,8 @@ use crate::words;
 /// Parameters of the agreement.
 #[derive(Clone, Debug)]
 pub struct RaftOptions {
-    /// A leader that is silent so long may be replaced; members wait between once and twice of it.
+    /// A leader that is silent so long may be replaced; members wait between once and one and a half times
+    /// of it.
     pub election_timeout: Duration,
     /// A leader gives a sign of life so often. It is also how long a follower may take to answer.
     pub heartbeat: Duration,
@@ -151,14 +152,14 @@ pub(crate) struct Node {
     pub(super) raft: Raft<Types>,
     pub(super) files: Files,
     pub(super) log: Log,
+    /// Where the log ended when this member came back as the leader of a term.
+    pub(super) resumed: Option<words::LogId>,
     pub(super) elections: Arc<Elections>,
     pub(super) options: RaftOptions,
     pub(super) proposals: mpsc::Sender<Proposal>,
     pub(super) reads: mpsc::Sender<oneshot::Sender<Result<(), Refused>>>,
     /// While the lead is handed over nothing is proposed.
     pub(super) holding: watch::Sender<bool>,
-    /// Where the log ended when this member came back as the leader of a term.
-    pub(super) resumed: Option<words::LogId>,
     /// Why this member takes no part any more.
     pub(super) ended: watch::Sender<Option<Ended>>,
     /// It is being shut down.
@@ -232,12 +233,12 @@ impl Node {
             raft,
             files,
             log,
+            resumed,
             elections,
             options,
             proposals,
             reads,
             holding,
-            resumed,
             ended: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
@@ -287,18 +288,12 @@ impl Node {
             (metrics.current_leader, metrics.millis_since_quorum_ack)
         };
         let silence = match leader? {
-            leader if leader == self.id => since.map_or(Duration::ZERO, Duration::from_millis),
-            _ => self.elections.silence(),
+            leader if leader == self.id => since.map(Duration::from_millis),
+            _ => None,
         };
+        // One that came back as a leader and reached nobody yet has been silent since then.
+        let silence = silence.unwrap_or_else(|| self.elections.silence());
         leader.filter(|_| silence < 2 * self.options.election_timeout)
-    }
-
-    /// Waits until this member takes no part any more; gives why.
-    pub(crate) async fn ended(&self) -> Ended {
-        let mut ended = self.ended.subscribe();
-        // The sender is this node's.
-        let why = ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-        why.unwrap_or_else(|| Ended::Failed("it was stopped".into()))
     }
 
     /// Counts leaders.
@@ -335,6 +330,14 @@ impl Node {
             next.map_err(|_| Refused::unavailable("the cluster does not know this member yet"))?;
         }
         Ok(())
+    }
+
+    /// Waits until this member takes no part any more; gives why.
+    pub(crate) async fn ended(&self) -> Ended {
+        let mut ended = self.ended.subscribe();
+        // The sender is this node's.
+        let why = ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        why.unwrap_or_else(|| Ended::Failed("it was stopped".into()))
     }
 
     /// How this member is.

@@ -98,7 +98,7 @@ impl RaftStateMachine<Types> for StateMachine {
                     outcomes
                 }
                 EntryPayload::Membership(membership) => {
-                    machine.membership = Some(types::stored_membership_words(entry.log_id, &membership));
+                    machine.set_membership(types::stored_membership_words(entry.log_id, &membership));
                     Vec::new()
                 }
             };

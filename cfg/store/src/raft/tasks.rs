@@ -24,18 +24,28 @@ pub(super) async fn watch_for_silence(node: Weak<Node>) {
         let Some(silence) = node.upgrade().map(|node| node.silence()) else { return };
         if silence < patience && !is_alone(&node) {
             told = false;
-            sleep((patience - silence).min(patience / 4 + Duration::from_millis(1))).await;
-            continue;
+            let Some(elections) = node.upgrade().map(|node| node.elections.clone()) else { return };
+            let pause = (patience - silence).min(patience / 4 + Duration::from_millis(1));
+            if timeout(pause, elections.urged()).await.is_err() || elections.is_fresh() {
+                continue;
+            }
         }
         let Some(strong) = node.upgrade() else { return };
         // Who has no vote asks too: it may learn that it was removed.
-        if strong.would_win().await && strong.may_stand() {
+        let asked = Instant::now();
+        strong.elections.ask(true);
+        let would_win = strong.would_win().await;
+        strong.elections.ask(false);
+        // Meanwhile another one may have been voted for.
+        let first = !strong.elections.gives_way() && strong.elections.silence() >= asked.elapsed();
+        if would_win && first && strong.may_stand() {
             strong.stand().await;
             // The votes get their time to come.
             let _ = strong.raft.wait(Some(patience)).state(ServerState::Leader, "is elected").await;
             continue;
         }
-        if strong.may_stand() && !std::mem::replace(&mut told, true) {
+        let long = silence > 3 * strong.options.election_timeout && strong.may_stand();
+        if long && !std::mem::replace(&mut told, true) {
             let silence = silence.as_millis() as u64;
             tracing::warn!(
                 silence_ms = silence,
@@ -121,12 +131,13 @@ pub(super) async fn lead(node: Weak<Node>) {
     let (mut leads, mut leader) = (None, None);
     loop {
         let Some(strong) = node.upgrade() else { return };
-        let now = strong.metrics();
+        // What the channel that wakes this says: openraft's other ones may be behind it.
+        let now = metrics.borrow_and_update().clone();
         if now.current_leader.is_some() && now.current_leader != leader {
             leader = now.current_leader;
             strong.leaders.fetch_add(1, Ordering::Relaxed);
         }
-        let term = (now.state == ServerState::Leader).then_some(now.current_term);
+        let term = (now.state == ServerState::Leader).then_some(now.vote.leader_id.term);
         if term != leads {
             leads = term;
             match term {
