@@ -55,12 +55,12 @@ fn messages_for_others_or_without_content_are_refused() {
     for path in PATHS {
         for message in [address(cluster ^ 1, 2, me), address(cluster, 2, me + 6), address(0, 0, 0)] {
             let status = asked.refusal(path, message);
-            assert_eq!(status.code(), Code::FailedPrecondition, "{path}: {status}");
+            assert_eq!(status.code(), Code::Unauthenticated, "{path}: {status}");
             assert!(status.message().contains("the message is for"), "{path}: {status}");
         }
         for message in [vec![], field(1, b"")] {
             let status = asked.refusal(path, message);
-            let expected = [Code::InvalidArgument, Code::FailedPrecondition];
+            let expected = [Code::InvalidArgument, Code::Unauthenticated];
             assert!(expected.contains(&status.code()), "{path}: {status}");
         }
     }
