@@ -165,7 +165,7 @@ pub(crate) enum VolumeCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CfgCommand {
     /// Run one member of the configuration store, until SIGTERM or ^C
-    Run(CfgRunArgs),
+    Run(Box<CfgRunArgs>),
     /// List the members
     Members,
     /// Admit a member, before it is started; it gets a vote when it has caught up

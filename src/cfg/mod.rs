@@ -21,7 +21,7 @@ struct Session {
 /// Does what `command` says.
 pub(crate) fn run(global: &Global, command: CfgCommand) -> Result<(), Failure> {
     match command {
-        CfgCommand::Run(arguments) => return run::run(global, arguments),
+        CfgCommand::Run(arguments) => return run::run(global, *arguments),
         CfgCommand::Snapshot(CfgSnapshotCommand::Restore { file, bump_revision }) => {
             return snapshot::restore(global, &file, bump_revision);
         }
