@@ -20,22 +20,25 @@ pub(crate) fn header(revision: Revision) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..pb::ResponseHeader::default() })
 }
 
-/// A read.
+/// A read. An order that nobody knows is none, as by etcd.
 ///
 /// # Errors
-/// A sort order or target that nobody knows.
+/// A sort target that nobody knows.
 pub(crate) fn range(request: &pb::RangeRequest) -> Result<RangeRequest, Refused> {
     let unknown = |_| Refused::argument("etcdserver: invalid sort option");
+    let order = PbOrder::try_from(request.sort_order);
     Ok(RangeRequest {
         keys: KeyRange::between(request.key.clone(), request.range_end.clone()),
         limit: request.limit.max(0) as u64,
         revision: request.revision,
-        order: match PbOrder::try_from(request.sort_order).map_err(unknown)? {
-            PbOrder::None => SortOrder::None,
-            PbOrder::Ascend => SortOrder::Ascend,
-            PbOrder::Descend => SortOrder::Descend,
+        order: match order {
+            Ok(PbOrder::Ascend) => SortOrder::Ascend,
+            Ok(PbOrder::Descend) => SortOrder::Descend,
+            Ok(PbOrder::None) | Err(_) => SortOrder::None,
         },
         target: match PbSort::try_from(request.sort_target).map_err(unknown)? {
+            // Without an order there is nothing to sort by.
+            _ if order.is_err() => SortTarget::Key,
             PbSort::Key => SortTarget::Key,
             PbSort::Version => SortTarget::Version,
             PbSort::Create => SortTarget::Create,
