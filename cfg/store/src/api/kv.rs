@@ -26,8 +26,9 @@ impl Api {
     }
 
     pub(super) async fn write_put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Refused> {
-        self.check_size(&request)?;
         convert::put(&request).validate()?;
+        // What is wrong with a request itself comes first, as by etcd.
+        self.check_size(&request)?;
         self.check_quota(request.encoded_len()).await?;
         let Came::Put(mut response) = self.node.propose(Kind::Put(request)).await? else {
             return Err(later_version());
@@ -40,10 +41,10 @@ impl Api {
         &self,
         request: pb::DeleteRangeRequest,
     ) -> Result<pb::DeleteRangeResponse, Refused> {
-        self.check_size(&request)?;
         if request.key.is_empty() {
             return Err(mvcc::Error::EmptyKey.into());
         }
+        self.check_size(&request)?;
         let Came::DeleteRange(mut response) = self.node.propose(Kind::DeleteRange(request)).await? else {
             return Err(later_version());
         };
@@ -52,13 +53,13 @@ impl Api {
     }
 
     pub(super) async fn do_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Refused> {
-        self.check_size(&request)?;
         let txn = convert::txn(&request, 0)?;
         txn.validate()?;
         let mut response = if txn.is_read() {
             self.node.read_barrier().await?;
             convert::txn_response(self.node.read(|machine| machine.store.read_txn(&txn))?)
         } else {
+            self.check_size(&request)?;
             if has_put(&request) {
                 self.check_quota(request.encoded_len()).await?;
             }
