@@ -192,7 +192,8 @@ fn a_hot_volume_beside_busy_ones() {
 fn the_configuration_store_beside_etcd() {
     let place = Place::new("cfg");
     let ovs = ovs_binary();
-    let small = ["--clients", "8", "--connections", "3", "--streams", "1,20", "--keys", "700", "--calm", "0.1"];
+    let small =
+        ["--clients", "8", "--connections", "3", "--streams", "1,20", "--keys", "700", "--calm", "0.1"];
     let options = ["--runtime", "0.3", "--repeats", "2", "--ovs-binary", &ovs];
     let output = benches(&place.0, &[&["cfg"], &small[..], &options[..]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -214,7 +215,10 @@ fn the_configuration_store_beside_etcd() {
             assert!(figure("each_p50_us") > 0.0 && figure("last_p99_us") >= figure("each_p99_us"), "{watch}");
         }
         let life = &results["lives"][side][0];
-        assert!(life["idle"].as_u64().unwrap() > 1 << 20 && life["killed_ms"].as_f64().unwrap() > 1.0, "{life}");
+        assert!(
+            life["idle"].as_u64().unwrap() > 1 << 20 && life["killed_ms"].as_f64().unwrap() > 1.0,
+            "{life}"
+        );
     }
     let text = std::fs::read_to_string(place.0.join("out/cfg.md")).unwrap();
     assert!(text.contains("| put, 8 clients, a second") && text.contains("at least 2"), "{text}");

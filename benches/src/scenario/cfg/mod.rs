@@ -198,7 +198,7 @@ impl Bench<'_> {
 
     /// Everything once on both sides; who is first changes from repeat to repeat.
     fn repeat(&self, repeat: usize, results: &mut Results) -> Result<()> {
-        let order = if repeat % 2 == 0 { [0, 1] } else { [1, 0] };
+        let order = if repeat.is_multiple_of(2) { [0, 1] } else { [1, 0] };
         let mut lives = [Life::default(); 2];
         let mut servers = [self.fresh(SIDES[0], "work", repeat)?, self.fresh(SIDES[1], "work", repeat)?];
         for side in order {

@@ -238,7 +238,7 @@ mod tests {
             last_p50_us: us,
             last_p99_us: 9.0 * us,
         };
-        let life = |idle| Life {
+        let life = |idle: u64| Life {
             idle: idle << 20,
             worked: 90 << 20,
             filled: 99 << 20,
