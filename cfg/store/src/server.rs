@@ -401,8 +401,8 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
-/// An answer goes out at once. Left to itself the kernel holds one back that is sent in two pieces, until the other side
-/// confirms the first or 40 ms have passed; tonic's own option does nothing for listeners that it did not make.
+/// An answer goes out at once. Left to itself the kernel holds one back that is sent in two pieces, until the other
+/// side confirms the first or 40 ms have passed; tonic's own option does nothing for listeners that it did not make.
 fn without_delay(stream: TcpStream) -> TcpStream {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection stays slow");
