@@ -34,7 +34,8 @@ pub(crate) struct CfgCourse {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Numbers of watch streams
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     streams: Vec<u32>,
     /// Keys that are there at the restarts
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
