@@ -4,6 +4,7 @@ mod disk;
 mod files;
 mod io;
 pub mod limits;
+pub mod memory;
 mod probe;
 mod ring;
 pub mod sim;
