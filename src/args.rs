@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Run and look after members of the configuration store
     #[command(subcommand)]
     Cfg(CfgCommand),
+    /// Run single services
+    #[command(subcommand)]
+    Volumedriver(VolumedriverCommand),
     /// Show and change the configuration in the store
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -91,9 +94,9 @@ pub(crate) enum Command {
     },
 }
 
-/// Arguments of `ovs up`.
+/// Arguments of every process that serves volumes.
 #[derive(Debug, clap::Args)]
-pub(crate) struct UpArgs {
+pub(crate) struct NodeArgs {
     /// Create this volume if it is not there; can be given more than once
     #[arg(long = "volume", value_name = "NAME=SIZE", value_parser = parse_new_volume)]
     pub(crate) volumes: Vec<NewVolume>,
@@ -102,14 +105,6 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) ephemeral: bool,
 
-    /// Port of the configuration store [default: 2379, or another one if that is taken]
-    #[arg(long, value_name = "PORT")]
-    pub(crate) etcd_port: Option<u16>,
-
-    /// Port for other members of the configuration store [default: 2380, or another one if that is taken]
-    #[arg(long, value_name = "PORT")]
-    pub(crate) peer_port: Option<u16>,
-
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub(crate) listen: IpAddr,
@@ -117,6 +112,45 @@ pub(crate) struct UpArgs {
     /// Allow listening off loopback, where anybody who reaches the port can read and write every volume
     #[arg(long)]
     pub(crate) insecure: bool,
+}
+
+/// Arguments of `ovs up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpArgs {
+    /// Those of every node
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+
+    /// Port of the configuration store [default: 2379, or another one if that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) etcd_port: Option<u16>,
+
+    /// Port for other members of the configuration store [default: 2380, or another one if that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) peer_port: Option<u16>,
+}
+
+/// `ovs volumedriver …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumedriverCommand {
+    /// Run one more driver of a vPool, with its documents in a configuration store, until SIGTERM or ^C
+    Run(DriverArgs),
+}
+
+/// Arguments of `ovs volumedriver run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DriverArgs {
+    /// Those of every node
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+
+    /// Where its documents are: etcd://HOST:PORT,…/ovs/vpools/GUID/hosts/ID/config
+    #[arg(long, value_name = "URL")]
+    pub(crate) config: String,
+
+    /// Hours that a copy of the last good configuration serves while the store cannot be reached
+    #[arg(long, value_name = "HOURS", default_value_t = 168)]
+    pub(crate) last_good_max_age: u64,
 }
 
 /// `ovs volume …`

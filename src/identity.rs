@@ -83,6 +83,12 @@ impl Identity {
         Ok(true)
     }
 
+    /// Gives the node a place that somebody else chose; its documents are in the store.
+    pub(crate) fn place(&mut self, vpool_guid: &str, vrouter_id: &str) {
+        (self.vpool_guid, self.vrouter_id) = (vpool_guid.to_owned(), vrouter_id.to_owned());
+        self.configured = true;
+    }
+
     /// The vPool that the node belongs to.
     pub(crate) fn vpool_guid(&self) -> &str {
         &self.vpool_guid

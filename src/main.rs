@@ -36,7 +36,10 @@ fn main() -> ExitCode {
         Err(error) => return args::refused(&error),
     };
     let result = match command {
-        Command::Up(arguments) => up::run(&global, arguments),
+        Command::Up(arguments) => up::run(&global, &arguments),
+        Command::Volumedriver(args::VolumedriverCommand::Run(arguments)) => {
+            up::run_driver(&global, &arguments)
+        }
         Command::Volume(command) => volume::run(&global, command),
         Command::Cfg(command) => cfg::run(&global, command),
         Command::Config(command) => config::run(&global, command),

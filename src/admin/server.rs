@@ -61,7 +61,17 @@ async fn create(State(node): State<Arc<Node>>, body: Bytes) -> Result<(StatusCod
     let CreateVolume { name, size } = parse(&body)?;
     let parsed =
         VolumeName::parse(&name).map_err(|error| ApiError::new(ErrorKind::Invalid, error.to_string()))?;
-    let volume = run(node, &name, move |driver| driver.create_volume(parsed, size)).await?;
+    let claims = node.claims()?;
+    claims.claim(&name).await?;
+    let created = run(node.clone(), &name, move |driver| driver.create_volume(parsed, size)).await;
+    if let Err(error) = &created
+        && error.kind != ErrorKind::Exists
+        && let Err(error) = claims.release(&name).await
+    {
+        // The next start finds a claim without a volume and releases it.
+        tracing::warn!(volume = name, error = error.message, "a claim stays behind");
+    }
+    let volume = created?;
     tracing::info!(volume = name, size, "volume created");
     Ok((StatusCode::CREATED, Json(volume.into())))
 }
@@ -81,7 +91,10 @@ async fn change(State(node): State<Arc<Node>>, Path(name): Path<String>, body: B
 
 async fn delete(State(node): State<Arc<Node>>, Path(name): Path<String>) -> Answer<Deleted> {
     let wanted = name.clone();
-    run(node, &name, move |driver| driver.delete(&wanted)).await?;
+    run(node.clone(), &name, move |driver| driver.delete(&wanted)).await?;
+    if let Err(error) = node.claims()?.release(&name).await {
+        tracing::warn!(volume = name, error = error.message, "a claim stays behind");
+    }
     tracing::info!(volume = name, "volume deleted");
     Ok(Json(Deleted { deleted: name }))
 }

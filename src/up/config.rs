@@ -1,15 +1,16 @@
 //! The configuration that a node starts with: its documents in the store.
 
 use std::fs;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use cfg_client::{Error, EtcdSource, FileSource, KeyPath, LastGood, Snapshot, StoreUrl};
+use cfg_client::{Age, Error, EtcdSource, FileSource, KeyPath, LastGood, Snapshot, Store, StoreUrl};
 use cfg_schema::{Category, Documents, Problem};
 use serde_json::{Map, Value as Json};
 use volumedriver::parameters::{self, Parameters};
 use volumedriver::volume::address::BootId;
 
 use super::store::Embedded;
+use crate::args::DriverArgs;
 use crate::config;
 use crate::data_dir::DataDir;
 use crate::endpoints::percent_encode;
@@ -24,6 +25,10 @@ pub(super) struct Start {
     pub(super) identity: Identity,
     /// The URL of its documents.
     pub(super) url: String,
+    /// The store that they are in.
+    pub(super) store: Store,
+    /// Where that is.
+    pub(super) etcd: String,
 }
 
 /// Reads and checks the configuration, and the identity of the directory with it. A directory that is used for the
@@ -59,7 +64,100 @@ pub(super) async fn load(directory: &DataDir, embedded: &Embedded) -> Result<Sta
         Err(error) => return Err(read_failure(&error)),
     };
     settle_identity(directory, &mut identity, &parameters)?;
-    Ok(Start { parameters, identity, url })
+    let (store, etcd) = (embedded.store.clone(), format!("http://{}", embedded.address));
+    Ok(Start { parameters, identity, url, store, etcd })
+}
+
+/// Reads and checks the configuration of a driver in a store that others run. While that cannot be reached the last
+/// good one serves, for a time.
+pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> Result<Start, Failure> {
+    let url = arguments.config.clone();
+    let parsed = StoreUrl::parse(&url).map_err(|error| read_failure(&error))?;
+    let (vpool_guid, vrouter_id) = place_of(&parsed.path).ok_or_else(|| {
+        Failure::usage(format!("--config {url:?}: the path must be /ovs/vpools/GUID/hosts/ID/config"))
+    })?;
+    let known = Identity::read(&directory.identity())?;
+    if let Some(identity) = &known
+        && (identity.vpool_guid(), identity.vrouter_id()) != (vpool_guid, vrouter_id)
+    {
+        return Err(Failure::new(
+            Kind::Conflict,
+            format!(
+                "{} belongs to the driver {} of the vPool {}; give its --config, or another --data-dir",
+                directory.path().display(),
+                identity.vrouter_id(),
+                identity.vpool_guid()
+            ),
+        ));
+    }
+    let source = EtcdSource::new(&url, &parsed, cfg_client::Options::default());
+    let source = source.map_err(|error| read_failure(&error))?;
+    let (parameters, known) = match (source.read("").await, known) {
+        (Ok(snapshot), Some(identity)) => {
+            (checked_or_last_good(directory, &identity, &url, &snapshot)?, Some(identity))
+        }
+        (Ok(snapshot), None) => (checked_first(directory, &url, &snapshot)?, None),
+        (Err(error @ (Error::Unreachable { .. } | Error::Denied { .. })), Some(identity)) => {
+            let age = Duration::from_secs(arguments.last_good_max_age.saturating_mul(3600));
+            (stale(directory, &identity, &error, age)?, Some(identity))
+        }
+        (Err(error), _) => return Err(read_failure(&error)),
+    };
+    let mut identity = match known {
+        Some(identity) => identity,
+        None => {
+            let (declarations, values) = (Parameters::declarations(), parameters.documents());
+            let mut identity = Identity::new(random_uuid()?, &declarations, &values);
+            identity.place(vpool_guid, vrouter_id);
+            identity.write(&directory.identity())?;
+            identity
+        }
+    };
+    settle_identity(directory, &mut identity, &parameters)?;
+    let etcd = format!("http://{}", parsed.endpoints.join(",http://"));
+    let store = source.store().clone();
+    Ok(Start { parameters, identity, url, store, etcd })
+}
+
+/// GUID and ID of `/ovs/vpools/GUID/hosts/ID/config`.
+fn place_of(path: &KeyPath) -> Option<(&str, &str)> {
+    let (guid, rest) = path.as_str().strip_prefix("/ovs/vpools/")?.split_once('/')?;
+    let id = rest.strip_prefix("hosts/")?.strip_suffix("/config")?;
+    (!id.contains('/')).then_some((guid, id))
+}
+
+/// The first configuration of a directory: there is nothing to fall back on.
+fn checked_first(directory: &DataDir, url: &str, snapshot: &Snapshot) -> Result<Parameters, Failure> {
+    warn_of(&snapshot.documents);
+    let parameters = check(&snapshot.documents, None).map_err(|problems| rejected(url, &problems))?;
+    keep(directory, url, snapshot);
+    Ok(parameters)
+}
+
+/// The last good configuration, if it is not older than `max_age`, while the store cannot be read because of `error`.
+fn stale(
+    directory: &DataDir,
+    identity: &Identity,
+    error: &Error,
+    max_age: Duration,
+) -> Result<Parameters, Failure> {
+    let age = LastGood::read(&directory.last_good()).map(|copy| copy.age(SystemTime::now()));
+    match age {
+        Ok(Age::Of(age)) if age > max_age => {
+            let (hours, limit) = (age.as_secs() / 3600, max_age.as_secs() / 3600);
+            return Err(Failure::new(
+                Kind::Unreachable,
+                format!(
+                    "{error}; the last good configuration is {hours} h old, more than --last-good-max-age {limit}"
+                ),
+            ));
+        }
+        Ok(Age::ClockWentBack(by)) => {
+            tracing::warn!(?by, "the clock went back since the last good configuration")
+        }
+        Ok(Age::Of(_)) | Err(_) => {}
+    }
+    last_good(directory, identity, &error.to_string())?.ok_or_else(|| read_failure(error))
 }
 
 /// Where the documents of the node are.
@@ -139,16 +237,20 @@ fn checked_or_last_good(
     warn_of(&documents);
     match check(&documents, Some(identity)) {
         Ok(parameters) => {
-            if let Err(error) = LastGood::new(url, snapshot, SystemTime::now()).write(&directory.last_good())
-            {
-                tracing::warn!(%error, "no copy of the configuration is kept");
-            }
+            keep(directory, url, snapshot);
             Ok(parameters)
         }
         Err(problems) => {
             let failure = rejected(url, &problems);
             last_good(directory, identity, &failure.to_string())?.ok_or(failure)
         }
+    }
+}
+
+/// Keeps what works, for the day when the next one does not.
+fn keep(directory: &DataDir, url: &str, snapshot: &Snapshot) {
+    if let Err(error) = LastGood::new(url, snapshot, SystemTime::now()).write(&directory.last_good()) {
+        tracing::warn!(%error, "no copy of the configuration is kept");
     }
 }
 

@@ -3,6 +3,7 @@
 //! Start: take the directory, read the configuration, bind, recover, serve, say so. Ports are bound before recovery, so
 //! that a taken one is found at once and clients that connect early wait instead of being refused.
 
+mod claims;
 mod config;
 mod health;
 pub(crate) mod http;
@@ -10,6 +11,7 @@ mod listen;
 pub(crate) mod node;
 mod store;
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -21,13 +23,16 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
+use self::claims::Claims;
 use self::listen::Sockets;
 use self::node::Node;
-use crate::args::{Global, NewVolume, UpArgs};
+use self::store::Embedded;
+use crate::args::{DriverArgs, Global, NewVolume, NodeArgs, UpArgs};
 use crate::data_dir::DataDir;
 use crate::driver::{Driver, DriverOptions, StartReport, VolumeError};
 use crate::endpoints::Endpoints;
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::progress::Bars;
 use crate::signals::Signals;
 use crate::{admin, logging, output};
@@ -38,11 +43,36 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// Threads for what blocks: admin operations, start and stop.
 const BLOCKING_THREADS: usize = 64;
 
-/// Runs until it is told to stop.
-pub(crate) fn run(global: &Global, arguments: UpArgs) -> Result<(), Failure> {
+/// Where a process has its configuration.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// In a member of the store that it carries itself.
+    Own(&'a UpArgs),
+    /// In a store that others run.
+    Given(&'a DriverArgs),
+}
+
+/// What a process was asked to be.
+struct Process<'a> {
+    global: &'a Global,
+    arguments: &'a NodeArgs,
+    directory: &'a DataDir,
+}
+
+/// `ovs up`, until it is told to stop.
+pub(crate) fn run(global: &Global, arguments: &UpArgs) -> Result<(), Failure> {
+    begin(global, &arguments.node, Origin::Own(arguments))
+}
+
+/// `ovs volumedriver run`, until it is told to stop.
+pub(crate) fn run_driver(global: &Global, arguments: &DriverArgs) -> Result<(), Failure> {
+    begin(global, &arguments.node, Origin::Given(arguments))
+}
+
+fn begin(global: &Global, arguments: &NodeArgs, origin: Origin<'_>) -> Result<(), Failure> {
     let bars = MultiProgress::new();
     logging::start(global, "info", &bars)?;
-    check_arguments(&arguments)?;
+    check_arguments(arguments)?;
     match volumedriver::limits::raise_open_files() {
         Ok(limit) => tracing::debug!(limit, "open descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of open descriptors cannot be raised"),
@@ -59,14 +89,15 @@ pub(crate) fn run(global: &Global, arguments: UpArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("no threads for the control plane: {error}")))?;
-    let result = runtime.block_on(run_node(global, &arguments, &directory, Bars::new(&bars)));
+    let process = Process { global, arguments, directory: &directory };
+    let result = runtime.block_on(process.run(origin, Bars::new(&bars)));
     directory.withdraw();
     // A start that was interrupted may still be blocked in its thread; the log survives that as it survives a crash.
     runtime.shutdown_background();
     result
 }
 
-fn check_arguments(arguments: &UpArgs) -> Result<(), Failure> {
+fn check_arguments(arguments: &NodeArgs) -> Result<(), Failure> {
     if !arguments.listen.is_loopback() && !arguments.insecure {
         return Err(Failure::usage(format!(
             "--listen {}: off loopback anybody who reaches the port can read and write every volume, because there is \
@@ -83,108 +114,124 @@ fn check_arguments(arguments: &UpArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The store first, and last: the rest of the node reads its configuration there.
-async fn run_node(
-    global: &Global,
-    arguments: &UpArgs,
-    directory: &DataDir,
-    bars: Bars,
-) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
-    let embedded = tokio::select! {
-        started = store::start(arguments, directory) => started?,
-        () = signals.first() => return Ok(()),
-    };
-    let result = match config::load(directory, &embedded).await {
-        Ok(start) => serve(global, arguments, directory, start, &embedded, &mut signals, bars).await,
-        Err(failure) => Err(failure),
-    };
-    embedded.stop().await;
-    result
+impl Process<'_> {
+    /// The configuration first; a store of its own ends last.
+    async fn run(&self, origin: Origin<'_>, bars: Bars) -> Result<(), Failure> {
+        let mut signals = Signals::new()?;
+        let embedded = match origin {
+            Origin::Own(arguments) => tokio::select! {
+                started = store::start(arguments, self.directory) => Some(started?),
+                () = signals.first() => return Ok(()),
+            },
+            Origin::Given(_) => None,
+        };
+        let start = match (&embedded, origin) {
+            (Some(embedded), _) => config::load(self.directory, embedded).await,
+            (None, Origin::Given(arguments)) => config::load_given(self.directory, arguments).await,
+            (None, Origin::Own(_)) => Err(Failure::failed("the configuration store did not start")),
+        };
+        let result = match start {
+            Ok(start) => self.serve(start, embedded.as_ref(), &mut signals, bars).await,
+            Err(failure) => Err(failure),
+        };
+        if let Some(embedded) = embedded {
+            embedded.stop().await;
+        }
+        result
+    }
+
+    async fn serve(
+        &self,
+        start: config::Start,
+        embedded: Option<&Embedded>,
+        signals: &mut Signals,
+        bars: Bars,
+    ) -> Result<(), Failure> {
+        let Process { global, arguments, directory } = *self;
+        let mut parameters = start.parameters;
+        if arguments.ephemeral {
+            parameters.nbd.nbd_port = 0;
+            parameters.http.http_port = 0;
+        }
+        let sockets = Sockets::bind(arguments.listen, &parameters, directory).await?;
+        let endpoints = Endpoints {
+            etcd: Some(start.etcd),
+            vpool_guid: Some(start.identity.vpool_guid().to_owned()),
+            vrouter_id: Some(start.identity.vrouter_id().to_owned()),
+            config: Some(start.url),
+            ..sockets.endpoints(directory)?
+        };
+        let node = Node::new(parameters.http.admin_operations_in_flight);
+        let (stop, stopped) = watch::channel(false);
+        let mut servers = JoinSet::new();
+        let http = http::Options::new(&parameters);
+        servers.spawn(http::serve(
+            sockets.http,
+            health::router(Arc::clone(&node)),
+            http.clone(),
+            stopped.clone(),
+        ));
+
+        let options = DriverOptions {
+            data_dir: directory.path().to_path_buf(),
+            parameters: parameters.clone(),
+            boot_id: config::boot_id()?,
+        };
+        let bars = Arc::new(bars);
+        let starting = spawn_blocking({
+            let bars = Arc::clone(&bars);
+            move || Driver::start(options, &*bars)
+        });
+        let started = tokio::select! {
+            started = starting => started,
+            () = signals.first() => {
+                tracing::info!("interrupted while starting");
+                return Ok(());
+            }
+        };
+        bars.finish();
+        let (driver, report) = started
+            .map_err(|error| Failure::failed(format!("the start failed: {error}")))?
+            .map_err(|error| Failure::failed(format!("{}: {error}", directory.path().display())))?;
+        log_recovery(&report);
+        servers.spawn(listen::serve_nbd(sockets.nbd, &parameters, &driver, &stopped));
+        let here = driver.list().into_iter().map(|volume| volume.name.to_string()).collect();
+        node.claims_by(settle_claims(&start.store, &start.identity, &here).await?);
+        node.started(driver).await;
+        let admin = admin::server::router(Arc::clone(&node));
+        servers.spawn(http::serve(sockets.admin, admin, http.for_operations(), stopped));
+
+        let opened = tokio::select! {
+            opened = open(global, arguments, directory, &node, &endpoints) => opened.map(|()| true),
+            () = signals.first() => Ok(false),
+        };
+        if matches!(opened, Ok(true)) {
+            tokio::select! {
+                () = signals.first() => {}
+                () = fails(embedded) => signals.first().await,
+            }
+        }
+        tokio::select! {
+            () = finish(node, servers, stop) => opened.map(drop),
+            () = signals.second() => Err(Failure::failed(
+                "stopped at once; what was flushed is safe, and the next start recovers the rest that was written",
+            )),
+        }
+    }
 }
 
-async fn serve(
-    global: &Global,
-    arguments: &UpArgs,
-    directory: &DataDir,
-    start: config::Start,
-    embedded: &store::Embedded,
-    signals: &mut Signals,
-    bars: Bars,
-) -> Result<(), Failure> {
-    let mut parameters = start.parameters;
-    if arguments.ephemeral {
-        parameters.nbd.nbd_port = 0;
-        parameters.http.http_port = 0;
-    }
-    let sockets = Sockets::bind(arguments.listen, &parameters, directory).await?;
-    let endpoints = Endpoints {
-        etcd: Some(format!("http://{}", embedded.address)),
-        vpool_guid: Some(start.identity.vpool_guid().to_owned()),
-        vrouter_id: Some(start.identity.vrouter_id().to_owned()),
-        config: Some(start.url),
-        ..sockets.endpoints(directory)?
-    };
-    let node = Node::new(parameters.http.admin_operations_in_flight);
-    let (stop, stopped) = watch::channel(false);
-    let mut servers = JoinSet::new();
-    let http = http::Options::new(&parameters);
-    servers.spawn(http::serve(
-        sockets.http,
-        health::router(Arc::clone(&node)),
-        http.clone(),
-        stopped.clone(),
-    ));
-
-    let options = DriverOptions {
-        data_dir: directory.path().to_path_buf(),
-        parameters: parameters.clone(),
-        boot_id: config::boot_id()?,
-    };
-    let bars = Arc::new(bars);
-    let starting = spawn_blocking({
-        let bars = Arc::clone(&bars);
-        move || Driver::start(options, &*bars)
-    });
-    let started = tokio::select! {
-        started = starting => started,
-        () = signals.first() => {
-            tracing::info!("interrupted while starting");
-            return Ok(());
-        }
-    };
-    bars.finish();
-    let (driver, report) = started
-        .map_err(|error| Failure::failed(format!("the start failed: {error}")))?
-        .map_err(|error| Failure::failed(format!("{}: {error}", directory.path().display())))?;
-    log_recovery(&report);
-    servers.spawn(listen::serve_nbd(sockets.nbd, &parameters, &driver, &stopped));
-    node.started(driver).await;
-    let admin = admin::server::router(Arc::clone(&node));
-    servers.spawn(http::serve(sockets.admin, admin, http.for_operations(), stopped));
-
-    let opened = tokio::select! {
-        opened = open(global, arguments, directory, &node, &endpoints) => opened.map(|()| true),
-        () = signals.first() => Ok(false),
-    };
-    if matches!(opened, Ok(true)) {
-        tokio::select! {
-            () = signals.first() => {}
-            () = embedded.fails() => signals.first().await,
-        }
-    }
-    tokio::select! {
-        () = finish(node, servers, stop) => opened.map(drop),
-        () = signals.second() => Err(Failure::failed(
-            "stopped at once; what was flushed is safe, and the next start recovers the rest that was written",
-        )),
+/// Waits until a store of its own takes no part any more; else for ever.
+async fn fails(embedded: Option<&Embedded>) {
+    match embedded {
+        Some(embedded) => embedded.fails().await,
+        None => std::future::pending().await,
     }
 }
 
 /// Makes the volumes that were asked for, and tells the world.
 async fn open(
     global: &Global,
-    arguments: &UpArgs,
+    arguments: &NodeArgs,
     directory: &DataDir,
     node: &Arc<Node>,
     endpoints: &Endpoints,
@@ -194,6 +241,34 @@ async fn open(
     announce(global, directory, endpoints)?;
     tracing::info!(pid = endpoints.pid, nbd = endpoints.nbd, http = endpoints.http, "ready");
     Ok(())
+}
+
+/// Compares the claims in the store with the volumes that are here.
+async fn settle_claims(
+    store: &cfg_client::Store,
+    identity: &Identity,
+    here: &BTreeSet<String>,
+) -> Result<Claims, Failure> {
+    let claims = Claims::new(store.clone(), identity.vpool_guid(), identity.vrouter_id());
+    let claims = claims.map_err(|error| Failure::failed(format!("identity.json: {error}")))?;
+    match claims.settle(here).await {
+        Ok(settled) => {
+            for (volume, owner) in &settled.foreign {
+                tracing::error!(
+                    volume,
+                    owner,
+                    "is here and belongs to another driver; delete it on one of them"
+                );
+            }
+            let (claimed, released) = (settled.claimed, settled.released);
+            if claimed + released > 0 {
+                tracing::info!(claimed, released, "claims of volumes");
+            }
+        }
+        // Volumes that are here are served; new ones wait for the store.
+        Err(error) => tracing::warn!(%error, "whose volumes these are cannot be settled now"),
+    }
+    Ok(claims)
 }
 
 fn log_recovery(report: &StartReport) {
@@ -214,6 +289,10 @@ fn log_recovery(report: &StartReport) {
 async fn create_volumes(node: &Arc<Node>, volumes: &[NewVolume]) -> Result<(), Failure> {
     for NewVolume { name, size } in volumes.iter().cloned() {
         let wanted = name.clone();
+        let claimed = async { node.claims()?.claim(name.as_str()).await };
+        claimed.await.map_err(|error| {
+            Failure::new(error.kind.failure(), format!("--volume {name}={size}: {}", error.message))
+        })?;
         let created = node.operate(move |driver| match driver.create_volume(wanted.clone(), size.bytes()) {
             Err(VolumeError::Exists) => driver.info(wanted.as_str()).map(|info| (false, info)),
             result => result.map(|info| (true, info)),

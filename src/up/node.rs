@@ -1,16 +1,20 @@
 //! The running driver, as the servers of this process see it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{RwLock, Semaphore};
 use tokio::task::spawn_blocking;
 
+use super::claims::Claims;
+use crate::admin::api::{ApiError, ErrorKind};
 use crate::driver::Driver;
 
 /// Holds the driver from the end of its start to the beginning of its stop.
 pub(crate) struct Node {
     /// Every operation reads; the stop writes, and so waits for all of them.
     driver: RwLock<Option<Driver>>,
+    /// Set once, before anything is made.
+    claims: OnceLock<Claims>,
     operations: Arc<Semaphore>,
 }
 
@@ -18,7 +22,19 @@ impl Node {
     /// Without a driver yet. At most `operations` run at once.
     pub(crate) fn new(operations: u32) -> Arc<Node> {
         let operations = Arc::new(Semaphore::new(operations as usize));
-        Arc::new(Node { driver: RwLock::new(None), operations })
+        Arc::new(Node { driver: RwLock::new(None), claims: OnceLock::new(), operations })
+    }
+
+    /// From now on volumes are claimed before they are made.
+    pub(crate) fn claims_by(&self, claims: Claims) {
+        // A second one would be a fault of the start; the first one stays.
+        let _ = self.claims.set(claims);
+    }
+
+    /// The claims of this driver.
+    pub(crate) fn claims(&self) -> Result<&Claims, ApiError> {
+        let starting = || ApiError::new(ErrorKind::Unavailable, "the node is starting; try again");
+        self.claims.get().ok_or_else(starting)
     }
 
     /// From now on operations are possible.

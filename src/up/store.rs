@@ -34,7 +34,7 @@ pub(super) struct Embedded {
 /// Starts it and waits until it answers.
 pub(super) async fn start(arguments: &UpArgs, directory: &DataDir) -> Result<Embedded, Failure> {
     let listen = |wanted: Option<u16>, usual: u16| {
-        vec![SocketAddr::new(arguments.listen, port(arguments, wanted, usual))]
+        vec![SocketAddr::new(arguments.node.listen, port(arguments, wanted, usual))]
     };
     let options = Options {
         name: NAME.to_owned(),
@@ -91,8 +91,8 @@ impl Embedded {
 fn port(arguments: &UpArgs, wanted: Option<u16>, usual: u16) -> u16 {
     match wanted {
         Some(port) => port,
-        None if arguments.ephemeral => 0,
-        None if is_free(arguments.listen, usual) => usual,
+        None if arguments.node.ephemeral => 0,
+        None if is_free(arguments.node.listen, usual) => usual,
         None => {
             tracing::warn!(port = usual, "is taken; the configuration store takes another port");
             0

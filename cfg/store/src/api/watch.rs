@@ -156,9 +156,7 @@ impl Session {
     async fn create(&mut self, create: pb::WatchCreateRequest) -> Result<(), Gone> {
         let now = self.api.node.read(|machine| machine.store.revision());
         let keys = watched(create.key, create.range_end);
-        let refused = if keys.end.len() > 1 && keys.end <= keys.key
-            || keys.end.len() == 1 && keys.end[0] != 0 && keys.end <= keys.key
-        {
+        let refused = if keys.is_empty() {
             Some("mvcc: watcher range is empty".to_string())
         } else if create.watch_id != 0 && self.is_taken(create.watch_id) {
             Some("mvcc: duplicate watch ID provided on the WatchStream".to_string())
