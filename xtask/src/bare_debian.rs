@@ -144,7 +144,7 @@ fn enter(tree: &Path, packages_only: bool) -> Outcome {
     ]);
     if tree.join(CERTIFICATES).exists() {
         let file = format!("/{CERTIFICATES}");
-        command.env("CARGO_HTTP_CAINFO", &file).env("SSL_CERT_FILE", file);
+        command.env("CARGO_HTTP_CAINFO", &file).env("PIP_CERT", &file).env("SSL_CERT_FILE", file);
     }
     run::shown(&mut command)
 }
