@@ -14,11 +14,11 @@ struct Driver(Child);
 
 impl Driver {
     /// Starts one and waits until it is ready. Its log is `log` in its directory.
-    fn start(directory: &DataDir, url: &str) -> Driver {
+    fn start(directory: &DataDir, url: &str, more: &[&str]) -> Driver {
         let _ = fs::create_dir_all(directory.as_ref());
         let mut command = directory.command(&["volumedriver", "run", "--ephemeral", "--config", url]);
         let log = fs::File::create(directory.path("log")).expect("a log");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("started");
+        let mut child = command.args(more).stdout(Stdio::piped()).stderr(log).spawn().expect("started");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let driver = Driver(child);
         let is_ready = lines.map_while(Result::ok).any(|line| line == "ready");
@@ -55,7 +55,7 @@ fn two_drivers_share_a_vpool() {
 
     let second = DataDir::new();
     let url = format!("{store}{folder}");
-    let driver = Driver::start(&second, &url);
+    let driver = Driver::start(&second, &url, &[]);
     assert_eq!(second.endpoints()["vrouter_id"], json!("second"));
     // A name belongs to one of them.
     second.run(&["volume", "create", "two", "--size", "1MiB"], 0);
@@ -75,7 +75,8 @@ fn two_drivers_share_a_vpool() {
         second.run(&[&["volumedriver", "run", "--ephemeral", "--config", &url][..], more].concat(), code)
     };
     run(&["--last-good-max-age", "0", "--log-level", "error"], 6);
-    let _driver = Driver::start(&second, &url);
+    // What is here needs no claim again.
+    let _driver = Driver::start(&second, &url, &["--volume", "three=1MiB"]);
     let log = fs::read_to_string(second.path("log")).expect("the log");
     assert!(log.contains("degraded: running on the last good configuration"), "{log}");
     assert_eq!(second.run(&["volume", "list", "--json"], 0).json()[0]["name"], json!("three"));
@@ -101,7 +102,7 @@ fn a_driver_without_its_documents_does_not_start() {
     run(&format!("{store}{folder}"), 5).assert_error("nbd.nbd_port = 70000");
     // A directory stays with the driver it was made for.
     first.run(&["config", "set", &format!("{folder}/nbd"), "{\"nbd_max_connections\": 8}"], 0);
-    drop(Driver::start(&second, &format!("{store}{folder}")));
+    drop(Driver::start(&second, &format!("{store}{folder}"), &[]));
     run(&own, 4).assert_error("belongs to the driver b of the vPool a");
     node.stop();
 }

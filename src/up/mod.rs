@@ -289,10 +289,15 @@ fn log_recovery(report: &StartReport) {
 async fn create_volumes(node: &Arc<Node>, volumes: &[NewVolume]) -> Result<(), Failure> {
     for NewVolume { name, size } in volumes.iter().cloned() {
         let wanted = name.clone();
-        let claimed = async { node.claims()?.claim(name.as_str()).await };
-        claimed.await.map_err(|error| {
-            Failure::new(error.kind.failure(), format!("--volume {name}={size}: {}", error.message))
-        })?;
+        let sought = name.clone();
+        let is_here = node.look(move |driver| driver.info(sought.as_str()).is_ok()).await == Some(true);
+        // What is here was claimed when it was made; it is served while the store is away, too.
+        if !is_here {
+            let claimed = async { node.claims()?.claim(name.as_str()).await };
+            claimed.await.map_err(|error| {
+                Failure::new(error.kind.failure(), format!("--volume {name}={size}: {}", error.message))
+            })?;
+        }
         let created = node.operate(move |driver| match driver.create_volume(wanted.clone(), size.bytes()) {
             Err(VolumeError::Exists) => driver.info(wanted.as_str()).map(|info| (false, info)),
             result => result.map(|info| (true, info)),

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cfg_api::etcdserverpb as pb;
 use cfg_api::etcdserverpb::kv_client::KvClient;
 use cfg_api::etcdserverpb::{PutRequest, RangeRequest};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::cfg::{Running, Server};
@@ -90,4 +93,18 @@ pub fn put(key: impl Into<Bytes>, value: impl AsRef<[u8]>) -> PutRequest {
 
 pub fn get(key: impl Into<Bytes>) -> RangeRequest {
     RangeRequest { key: key.into(), ..Default::default() }
+}
+
+/// Requests out of a channel.
+pub struct Requests(pub mpsc::Receiver<pb::WatchRequest>);
+
+impl Stream for Requests {
+    type Item = pb::WatchRequest;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
 }

@@ -11,26 +11,11 @@ use pb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
-use crate::client::{ANSWER, Member, get, put};
+use crate::client::{ANSWER, Member, Requests, get, put};
 use crate::raw::{connection, field, request};
-
-/// Requests out of a channel.
-struct Requests(mpsc::Receiver<pb::WatchRequest>);
-
-impl Stream for Requests {
-    type Item = pb::WatchRequest;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
-    }
-}
 
 /// A watch stream with `count` watchers of the keys that begin with `key`; it lives as long as the sender.
 async fn watch(

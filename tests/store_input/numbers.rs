@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use crate::client::{ANSWER, Member, channel, get, put};
+use crate::client::{ANSWER, Member, Requests, channel, get, put};
 use crate::harness::cfg::Server;
 
 const ENDS: [i64; 5] = [i64::MIN, -1, 0, 2, i64::MAX];
@@ -90,7 +90,7 @@ async fn watch(channel: Channel, watch_id: i64, start_revision: i64) -> String {
     let create = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     sender.send(create).await.expect("room for one");
-    let requests = ReceiverStream(receiver);
+    let requests = Requests(receiver);
     let mut answers = match WatchClient::new(channel.clone()).watch(requests).await {
         Ok(answers) => answers.into_inner(),
         Err(status) => return format!("{:?}", status.code()),
@@ -112,20 +112,6 @@ async fn watch(channel: Channel, watch_id: i64, start_revision: i64) -> String {
         other => said += &format!(", {other:?}"),
     }
     said
-}
-
-/// Requests out of a channel.
-struct ReceiverStream(tokio::sync::mpsc::Receiver<pb::WatchRequest>);
-
-impl tonic::codegen::tokio_stream::Stream for ReceiverStream {
-    type Item = pb::WatchRequest;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
-    }
 }
 
 fn answers(url: &str, runtime: &Runtime) -> Vec<String> {
