@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod gathered;
 mod identity;
 mod leases;
 mod listen;

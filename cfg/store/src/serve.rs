@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::api::{Api, Lenient};
+use crate::gathered::Gathered;
 use crate::listen::Incoming;
 use crate::peer::{MESSAGE_MAX, PeerService};
 use crate::server::StartError;
@@ -101,11 +102,11 @@ pub(crate) fn serve_clients(
     tokio::spawn(async move {
         let served = match listener.tls {
             Some(tls) => {
-                let incoming = secured(listener.socket, tls).map(|stream| stream.map(Lenient::new));
+                let incoming = secured(listener.socket, tls).map(|stream| stream.map(client));
                 server.serve_with_incoming_shutdown(incoming, stopped(stop)).await
             }
             None => {
-                let incoming = plain(listener.socket).map(|stream| stream.map(Lenient::new));
+                let incoming = plain(listener.socket).map(|stream| stream.map(client));
                 server.serve_with_incoming_shutdown(incoming, stopped(stop)).await
             }
         };
@@ -113,6 +114,11 @@ pub(crate) fn serve_clients(
             tracing::error!(%error, "clients are not served any more");
         }
     })
+}
+
+/// What is between a client's connection and the server.
+fn client<S>(stream: S) -> Lenient<Gathered<S>> {
+    Lenient::new(Gathered::new(stream))
 }
 
 /// Becomes true once.
