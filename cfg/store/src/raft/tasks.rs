@@ -17,13 +17,15 @@ use crate::words::{Address, Batch, Command, ElectRequest};
 pub(super) async fn watch_for_silence(node: Weak<Node>) {
     // Said once for each silence.
     let mut told = false;
+    // Elections without a winner in this silence.
+    let mut lost = 0;
     loop {
         let Some(patience) = node.upgrade().map(|node| node.elections.patience(rand::random())) else {
             return;
         };
         let Some(silence) = node.upgrade().map(|node| node.silence()) else { return };
         if silence < patience && !is_alone(&node) {
-            told = false;
+            (told, lost) = (false, 0);
             let Some(elections) = node.upgrade().map(|node| node.elections.clone()) else { return };
             let pause = (patience - silence).min(patience / 4 + Duration::from_millis(1));
             if timeout(pause, elections.urged()).await.is_err() || elections.is_fresh() {
@@ -40,8 +42,10 @@ pub(super) async fn watch_for_silence(node: Weak<Node>) {
         let first = !strong.elections.gives_way() && strong.elections.silence() >= asked.elapsed();
         if would_win && first && strong.may_stand() {
             strong.stand().await;
-            // The votes get their time to come.
-            let _ = strong.raft.wait(Some(patience)).state(ServerState::Leader, "is elected").await;
+            // The votes get their time to come: at first little, for one that is lost stays lost.
+            let time = if lost == 0 { patience / 3 } else { patience };
+            let elected = strong.raft.wait(Some(time)).state(ServerState::Leader, "is elected").await;
+            lost += u32::from(elected.is_err());
             continue;
         }
         let long = silence > 3 * strong.options.election_timeout && strong.may_stand();
