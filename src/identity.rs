@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use cfg_client::LastGood;
 use cfg_schema::{Category, Documents, Problem, SectionDeclaration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::data_dir::{read_file, write_json};
+use crate::cluster_id::ClusterId;
+use crate::data_dir::{DataDir, read_file, write_json};
 use crate::failure::Failure;
 
 /// The only version of the file so far.
@@ -31,6 +33,9 @@ pub(crate) struct Identity {
     /// Its first documents are in the store: that there are none later is not for it to mend.
     #[serde(default)]
     configured: bool,
+    /// The store that it follows; none: it was made by a version that did not record it, or has none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<ClusterId>,
 }
 
 impl Identity {
@@ -47,6 +52,7 @@ impl Identity {
             vpool_guid: String::new(),
             vrouter_id: String::new(),
             configured: false,
+            cluster_id: None,
         };
         identity.extend(declarations, values);
         identity
@@ -107,6 +113,18 @@ impl Identity {
     /// They are. Whether that is news.
     pub(crate) fn set_configured(&mut self) -> bool {
         !std::mem::replace(&mut self.configured, true)
+    }
+
+    /// The cluster of the store that the directory follows. Where it is not recorded, it is the one that its last
+    /// good configuration came from.
+    pub(crate) fn cluster(&self, directory: &DataDir) -> Option<ClusterId> {
+        let of_last_good = || LastGood::read(&directory.last_good()).ok()?.cluster_id.and_then(ClusterId::of);
+        self.cluster_id.or_else(of_last_good)
+    }
+
+    /// Records the cluster of the store. Whether that is news.
+    pub(crate) fn follow(&mut self, cluster: ClusterId) -> bool {
+        self.cluster_id.replace(cluster) != Some(cluster)
     }
 
     /// Writes the identity.

@@ -5,6 +5,7 @@
 mod admin;
 mod args;
 mod cfg;
+mod cluster_id;
 mod completions;
 mod config;
 mod config_reference;

@@ -106,3 +106,94 @@ fn a_driver_without_its_documents_does_not_start() {
     run(&own, 4).assert_error("belongs to the driver b of the vPool a");
     node.stop();
 }
+
+/// Stops a node, and restores what its store holds as a store of its own in `copy`. The ids of both clusters.
+fn restored(directory: &DataDir, node: cli_node::Node, copy: &DataDir) -> (String, String) {
+    let identity = fs::read(directory.path("identity.json")).expect("the identity");
+    let identity: serde_json::Value = serde_json::from_slice(&identity).expect("JSON");
+    let before = identity["cluster_id"].as_str().expect("the store's cluster").to_owned();
+    let file = copy.path("saved");
+    fs::create_dir_all(copy).expect("created");
+    let file = file.to_str().expect("a name");
+    directory.run(&["cfg", "snapshot", "save", file], 0);
+    node.stop();
+    let after = copy.run(&["cfg", "snapshot", "restore", file, "--json"], 0).json();
+    let after = u64::from_str_radix(after["cluster_id"].as_str().expect("a text"), 16).expect("hexadecimal");
+    (before, format!("{after:016x}"))
+}
+
+#[test]
+fn a_restored_store_is_followed_when_that_is_accepted() {
+    let first = DataDir::small();
+    let node = first.up(&[]);
+    let folder = "/ovs/vpools/a/hosts/b/config";
+    let url = |directory: &DataDir| {
+        let store = directory.endpoints()["etcd"].as_str().expect("a text").replace("http://", "etcd://");
+        format!("{store}{folder}")
+    };
+    let documents = [
+        ("scocache", json!({"segment_size": "1MiB", "reserve_size": "16MiB"})),
+        ("volume_manager", json!({"run_size": "1MiB", "data_threads": 1})),
+    ];
+    for (section, document) in documents {
+        first.run(&["config", "set", &format!("{folder}/{section}"), &document.to_string()], 0);
+    }
+    let second = DataDir::new();
+    let driver = Driver::start(&second, &url(&first), &["--volume", "one=1MiB"]);
+    second.run(&["config", "accept-cluster", "1"], 1).assert_error("is in use by process");
+    drop(driver);
+    let copy = DataDir::new();
+    let (before, after) = restored(&first, node, &copy);
+    let _node = copy.up(&[]);
+
+    let url = url(&copy);
+    let run = |code: i32| second.run(&["volumedriver", "run", "--ephemeral", "--config", &url], code);
+    let command = format!("`ovs config accept-cluster {after} --data-dir {}`", second.as_ref().display());
+    for part in [&format!("follows the cluster {before}"), &format!("is the cluster {after}"), &command] {
+        run(4).assert_error(part);
+    }
+    // A version that did not record it left it in the last good copy.
+    let path = second.path("identity.json");
+    let mut identity: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).expect("the identity")).expect("JSON");
+    let recorded = identity.as_object_mut().expect("an object").remove("cluster_id");
+    assert_eq!(recorded, Some(json!(before)));
+    fs::write(&path, identity.to_string()).expect("written");
+    run(4).assert_error(&format!("follows the cluster {before}"));
+
+    let accept = |id: &str, code: i32| second.run(&["config", "accept-cluster", id], code);
+    for id in ["", "0", "0x12", "the other one", "14841639068965178418"] {
+        let refused = accept(id, 2).err;
+        assert!(refused.contains("1 to 16 hexadecimal digits"), "{refused}");
+    }
+    assert!(accept("12", 0).out.contains(&format!("the cluster 0000000000000012 now, no longer {before}")));
+    run(4).assert_error("follows the cluster 0000000000000012");
+    let said = second.run(&["config", "accept-cluster", &after, "--json"], 0).json();
+    assert_eq!((&said["before"], &said["after"]), (&json!("0000000000000012"), &json!(after)));
+    assert!(accept(&after, 0).out.contains("nothing is changed"));
+    let _driver = Driver::start(&second, &url, &[]);
+    assert_eq!(second.run(&["volume", "list", "--json"], 0).json()[0]["name"], json!("one"));
+    let nowhere = DataDir::new();
+    nowhere.run(&["config", "accept-cluster", &after], 3).assert_error("there is no identity.json");
+    assert!(!nowhere.as_ref().exists());
+}
+
+#[test]
+fn a_node_follows_its_own_restored_store_when_that_is_accepted() {
+    let directory = DataDir::small();
+    let node = directory.up(&["--volume", "one=1MiB"]);
+    let copy = DataDir::new();
+    let (before, after) = restored(&directory, node, &copy);
+    fs::rename(directory.path("cfg"), directory.path("cfg.lost")).expect("renamed");
+    fs::rename(copy.path("cfg"), directory.path("cfg")).expect("renamed");
+    let refused = directory.run(&["up", "--ephemeral"], 4);
+    refused.assert_error(&format!("follows the cluster {before}"));
+    refused.assert_error(&format!("accept-cluster {after}"));
+    directory.run(&["config", "accept-cluster", &after], 0);
+    let node = directory.up(&[]);
+    assert_eq!(directory.run(&["volume", "list", "--json"], 0).json()[0]["name"], json!("one"));
+    node.stop();
+    // An empty store in its place is another cluster, too.
+    fs::rename(directory.path("cfg"), directory.path("cfg.second")).expect("renamed");
+    directory.run(&["up", "--ephemeral"], 4).assert_error(&format!("follows the cluster {after}"));
+}

@@ -5,11 +5,26 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::place::Place;
+use crate::cluster_id::ClusterId;
 use cfg_client::KeyPath;
 
 /// `ovs config …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
+    /// What is done in the store
+    #[command(flatten)]
+    Store(StoreCommand),
+    /// Let the data directory of a node that does not run follow another store: one that was restored from a copy of
+    /// its own
+    AcceptCluster {
+        /// The id of that store's cluster, as the refused start shows it
+        id: ClusterId,
+    },
+}
+
+/// What is done in the store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
     /// List what is directly below a prefix, one a line; folders end in /
     List {
         /// The prefix, such as /ovs/vpools

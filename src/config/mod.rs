@@ -1,5 +1,6 @@
 //! `ovs config …`: documents in the configuration store. What a service does with them is not known here.
 
+mod accept;
 pub(crate) mod address;
 mod author;
 mod change;
@@ -16,6 +17,7 @@ mod watch;
 mod write;
 
 pub(crate) use command::ConfigCommand;
+use command::StoreCommand;
 
 use cfg_client::{Content, Error, KeyPath, Options, Store};
 use cfg_schema::Documents;
@@ -43,8 +45,12 @@ struct Session {
 
 /// Does one command.
 pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure> {
+    let command = match command {
+        ConfigCommand::Store(command) => command,
+        ConfigCommand::AcceptCluster { id } => return accept::run(global, id),
+    };
     let url = address::find(global)?;
-    let rounds = if matches!(command, ConfigCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
+    let rounds = if matches!(command, StoreCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
     let store = Store::open(&url, Options { rounds, ..Options::default() }).map_err(failure_of)?;
     let session = Session { store, json: global.json };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -73,37 +79,35 @@ pub(crate) async fn store_first(
 }
 
 impl Session {
-    async fn run(&self, command: ConfigCommand) -> Result<(), Failure> {
+    async fn run(&self, command: StoreCommand) -> Result<(), Failure> {
         match command {
-            ConfigCommand::List { prefix } => self.list(&prefix).await,
-            ConfigCommand::ListRecursive { prefix } => self.list_recursive(&prefix).await,
-            ConfigCommand::Get { key, secrets } => self.get(&key, secrets.show).await,
-            ConfigCommand::Set { key, value, vpool: Some(vpool), message, .. } => {
+            StoreCommand::List { prefix } => self.list(&prefix).await,
+            StoreCommand::ListRecursive { prefix } => self.list_recursive(&prefix).await,
+            StoreCommand::Get { key, secrets } => self.get(&key, secrets.show).await,
+            StoreCommand::Set { key, value, vpool: Some(vpool), message, .. } => {
                 self.set_vpool(&vpool, &key, &value, message.text).await
             }
-            ConfigCommand::Set { key, value, if_revision, message, .. } => {
+            StoreCommand::Set { key, value, if_revision, message, .. } => {
                 let place = Place::parse(&key).map_err(Failure::usage)?;
                 self.set(&place, &value, if_revision, message.text).await
             }
-            ConfigCommand::Delete { key, recursive: true, message, .. } => {
+            StoreCommand::Delete { key, recursive: true, message, .. } => {
                 self.delete_recursive(&key, message.text).await
             }
-            ConfigCommand::Delete { key, if_revision, message, .. } => {
+            StoreCommand::Delete { key, if_revision, message, .. } => {
                 self.delete(&key, if_revision, message.text).await
             }
-            ConfigCommand::Rename { from, to, message } => self.rename(&from, &to, message.text).await,
-            ConfigCommand::History { key, .. } => self.history(&key).await,
-            ConfigCommand::Diff { key, old, new, secrets } => self.diff(&key, old, new, secrets.show).await,
-            ConfigCommand::Revert { key, revision, message } => {
+            StoreCommand::Rename { from, to, message } => self.rename(&from, &to, message.text).await,
+            StoreCommand::History { key, .. } => self.history(&key).await,
+            StoreCommand::Diff { key, old, new, secrets } => self.diff(&key, old, new, secrets.show).await,
+            StoreCommand::Revert { key, revision, message } => {
                 self.revert(&key, revision, message.text).await
             }
-            ConfigCommand::Export { file, prefix, secrets } => {
-                self.export(&file, &prefix, secrets.show).await
-            }
-            ConfigCommand::Import { file, message } => self.import(&file, message.text).await,
-            ConfigCommand::Watch { prefix, from, secrets } => self.watch(&prefix, from, secrets.show).await,
-            ConfigCommand::Resume { id: None, .. } => self.journals().await,
-            ConfigCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
+            StoreCommand::Export { file, prefix, secrets } => self.export(&file, &prefix, secrets.show).await,
+            StoreCommand::Import { file, message } => self.import(&file, message.text).await,
+            StoreCommand::Watch { prefix, from, secrets } => self.watch(&prefix, from, secrets.show).await,
+            StoreCommand::Resume { id: None, .. } => self.journals().await,
+            StoreCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
         }
     }
 

@@ -9,8 +9,10 @@ use serde_json::{Map, Value as Json};
 use volumedriver::parameters::{self, Parameters};
 use volumedriver::volume::address::BootId;
 
+use super::other_store::{follow, other_cluster};
 use super::store::Embedded;
 use crate::args::DriverArgs;
+use crate::cluster_id::ClusterId;
 use crate::config;
 use crate::data_dir::DataDir;
 use crate::endpoints::percent_encode;
@@ -45,7 +47,9 @@ pub(super) async fn load(directory: &DataDir, embedded: &Embedded) -> Result<Sta
             Identity::new(random_uuid()?, &Parameters::declarations(), &parameters.documents())
         }
     };
-    if identity.name_node(random_uuid)? {
+    let place = format!("the store in {}", directory.cfg().display());
+    let is_first = follow(directory, &mut identity, embedded.cluster(), &place)?;
+    if identity.name_node(random_uuid)? || is_first {
         identity.write(&directory.identity())?;
     }
     let path = config_path(&identity)?;
@@ -92,7 +96,18 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
     }
     let source = EtcdSource::new(&url, &parsed, cfg_client::Options::default());
     let source = source.map_err(|error| read_failure(&error))?;
-    let (parameters, known) = match (source.read("").await, known) {
+    if let Some(recorded) = known.as_ref().and_then(|identity| identity.cluster(directory)) {
+        source.store().expect_cluster(recorded.number());
+    }
+    let read = match source.read("").await {
+        Err(Error::OtherCluster { expected, found }) => {
+            let place = format!("the store at {}", parsed.endpoints.join(","));
+            return Err(other_cluster(directory, expected, found, &place));
+        }
+        read => read,
+    };
+    let cluster = read.as_ref().ok().and_then(|snapshot| snapshot.cluster_id).and_then(ClusterId::of);
+    let (parameters, known) = match (read, known) {
         (Ok(snapshot), Some(identity)) => {
             (checked_or_last_good(directory, &identity, &url, &snapshot)?, Some(identity))
         }
@@ -113,6 +128,9 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
             identity
         }
     };
+    if cluster.is_some_and(|cluster| identity.follow(cluster)) {
+        identity.write(&directory.identity())?;
+    }
     settle_identity(directory, &mut identity, &parameters)?;
     let etcd = format!("http://{}", parsed.endpoints.join(",http://"));
     let store = source.store().clone();

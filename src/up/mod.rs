@@ -9,6 +9,7 @@ mod health;
 pub(crate) mod http;
 mod listen;
 pub(crate) mod node;
+mod other_store;
 mod store;
 
 use std::collections::BTreeSet;

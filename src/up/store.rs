@@ -8,6 +8,7 @@ use cfg_client::{Store, StoreUrl};
 use cfg_store::{ApiOptions, Beginning, Ended, Options, RaftOptions, Server, StartError};
 
 use crate::args::UpArgs;
+use crate::cluster_id::ClusterId;
 use crate::data_dir::DataDir;
 use crate::endpoints::reachable;
 use crate::failure::{Failure, Kind};
@@ -69,6 +70,11 @@ pub(super) async fn start(arguments: &UpArgs, directory: &DataDir) -> Result<Emb
 }
 
 impl Embedded {
+    /// Which cluster it belongs to.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        ClusterId::of(self.server.cluster_id())
+    }
+
     /// Waits until it takes no part any more, and says why. Volumes are served without it.
     pub(super) async fn fails(&self) {
         let why = match self.server.ended().await {

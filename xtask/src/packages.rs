@@ -22,6 +22,8 @@ struct Package {
 enum Probe {
     Program(String),
     StaticProgram(String),
+    /// Below /usr.
+    File(String),
     PythonModule(String),
     Guest,
     PythonLibrary,
@@ -95,6 +97,7 @@ impl Probe {
         Some(match word.split_once(':') {
             None => Probe::Program(word.into()),
             Some(("static", name)) => Probe::StaticProgram(name.into()),
+            Some(("file", path)) => Probe::File(path.into()),
             Some(("python3", module)) => Probe::PythonModule(module.into()),
             Some(("guest", "")) => Probe::Guest,
             Some(("pypi", "")) => Probe::PythonLibrary,
@@ -115,6 +118,7 @@ impl Probe {
             Probe::StaticProgram(name) => {
                 on_path(name).is_some_and(|path| !run::succeeds(Command::new("ldd").arg(path)))
             }
+            Probe::File(path) => Path::new("/usr").join(path).is_file(),
             Probe::PythonModule(name) => {
                 run::succeeds(Command::new("/usr/bin/python3").args(["-c", &format!("import {name}")]))
             }
@@ -226,6 +230,8 @@ mod tests {
         assert!(Probe::Program("sh".into()).found());
         assert!(!Probe::Program("no-such-program-here".into()).found());
         assert!(!Probe::StaticProgram("sh".into()).found(), "sh loads libc");
+        assert!(Probe::File("bin/env".into()).found());
+        assert!(!Probe::File("include/no/such.proto".into()).found());
         assert!(!Probe::PythonModule("no_such_module_here".into()).found());
     }
 

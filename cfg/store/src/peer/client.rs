@@ -9,6 +9,7 @@ use tokio_stream::Stream;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
+use super::unanswered::Unanswered;
 use crate::machine::{MemberId, Refused};
 use crate::replica::Replica;
 use crate::tls::{Stamp, TlsFiles};
@@ -142,30 +143,31 @@ impl Peers {
         &self,
         to: MemberId,
         asking: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    ) -> Result<T, Refused> {
+    ) -> Result<T, Unanswered> {
         let mut asked = Asked { peers: self, to, answered: false };
         let answer = asking.await;
         asked.answered = true;
-        let refused: Refused = match answer {
+        let unanswered: Unanswered = match answer {
             Ok(answer) => {
                 self.heard(to);
                 return Ok(answer.into_inner());
             }
             Err(status) => status.into(),
         };
+        let (Unanswered::NeverLeft(refused) | Unanswered::Refused(refused)) = &unanswered;
         match refused.code {
             tonic::Code::Unavailable => {
                 self.missed(to, &refused.text);
                 self.link(to, |link| link.turn = link.turn.wrapping_add(1));
             }
-            tonic::Code::PermissionDenied if refused == Refused::removed(self.me) => {
+            tonic::Code::PermissionDenied if *refused == Refused::removed(self.me) => {
                 self.removed.send_replace(true);
             }
             // Somebody else listens there.
             tonic::Code::Unauthenticated => self.missed(to, &refused.text),
             _ => {}
         }
-        Err(refused)
+        Err(unanswered)
     }
 
     pub(crate) async fn append(
@@ -174,12 +176,12 @@ impl Peers {
         request: AppendRequest,
     ) -> Result<AppendResponse, Refused> {
         let mut client = self.client(to)?;
-        self.ask(to, client.append(request)).await
+        Ok(self.ask(to, client.append(request)).await?)
     }
 
     pub(crate) async fn elect(&self, to: MemberId, request: ElectRequest) -> Result<ElectResponse, Refused> {
         let mut client = self.client(to)?;
-        self.ask(to, client.elect(self.bounded(request))).await
+        Ok(self.ask(to, client.elect(self.bounded(request))).await?)
     }
 
     pub(crate) async fn install(
@@ -188,12 +190,12 @@ impl Peers {
         pieces: impl Stream<Item = InstallRequest> + Send + 'static,
     ) -> Result<InstallResponse, Refused> {
         let mut client = self.client(to)?;
-        self.ask(to, client.install(pieces)).await
+        Ok(self.ask(to, client.install(pieces)).await?)
     }
 
-    pub(crate) async fn propose(&self, to: MemberId, batch: Batch) -> Result<Vec<Outcome>, Refused> {
+    pub(crate) async fn propose(&self, to: MemberId, batch: Batch) -> Result<Vec<Outcome>, Unanswered> {
         let request = ProposeRequest { address: self.address(to), batch: Some(batch) };
-        let mut client = self.client(to)?;
+        let mut client = self.client(to).map_err(Unanswered::NeverLeft)?;
         Ok(self.ask(to, client.propose(self.bounded(request))).await?.outcomes)
     }
 
@@ -215,13 +217,14 @@ impl Peers {
         request: ChangeRequest,
     ) -> Result<ChangeResponse, Refused> {
         let mut client = self.client(to)?;
-        self.ask(to, client.change(self.bounded(request))).await
+        Ok(self.ask(to, client.change(self.bounded(request))).await?)
     }
 
     pub(crate) async fn take_over(&self, to: MemberId) -> Result<(), Refused> {
         let request = TakeOverRequest { address: self.address(to) };
         let mut client = self.client(to)?;
-        self.ask(to, client.take_over(self.bounded(request))).await.map(|_| ())
+        self.ask(to, client.take_over(self.bounded(request))).await?;
+        Ok(())
     }
 
     fn bounded<T>(&self, message: T) -> Request<T> {
@@ -268,4 +271,60 @@ pub(crate) async fn join(
     let mut request = Request::new(request);
     request.set_timeout(options.request_timeout);
     Ok(connect(url, options)?.join(request).await?.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+    /// Stands in the request, so that the other side sees when it has it.
+    const MARK: &[u8] = b"the mark of this request";
+
+    async fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Why a request to `address` is not answered.
+    async fn unanswered(address: SocketAddr, scheme: &str) -> Unanswered {
+        let options = PeerOptions { connect_timeout: LIMIT, request_timeout: LIMIT, tls: None };
+        let mut client = connect(&format!("{scheme}://{address}"), &options).unwrap();
+        let put = cfg_api::etcdserverpb::PutRequest { key: MARK.into(), ..Default::default() };
+        let command = crate::words::Command { command: Some(crate::words::command::Command::Put(put)) };
+        let request = ProposeRequest { address: None, batch: Some(Batch { commands: vec![command] }) };
+        tokio::time::timeout(LIMIT, client.propose(request)).await.unwrap().unwrap_err().into()
+    }
+
+    #[tokio::test]
+    async fn a_request_without_a_connection_never_left() {
+        let (listener, address) = listen().await;
+        drop(listener);
+        let refused = unanswered(address, "http").await;
+        assert!(matches!(refused, Unanswered::NeverLeft(_)), "{refused:?}");
+        // Somebody is there, and there is no TLS to speak with him.
+        let (_listener, address) = listen().await;
+        let refused = unanswered(address, "https").await;
+        assert!(matches!(refused, Unanswered::NeverLeft(_)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn what_came_of_a_request_that_was_sent_is_not_known() {
+        let (listener, address) = listen().await;
+        let receive = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut received = Vec::new();
+            while !received.windows(MARK.len()).any(|part| part == MARK) {
+                assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0, "it ended early");
+            }
+        };
+        let (cut, ()) = tokio::join!(unanswered(address, "http"), receive);
+        assert!(matches!(cut, Unanswered::Refused(_)), "{cut:?}");
+    }
 }

@@ -2,6 +2,8 @@
 
 mod client;
 mod server;
+mod unanswered;
 
 pub(crate) use client::{MESSAGE_MAX, PeerOptions, Peers, introduce, join};
 pub(crate) use server::{PeerService, Place};
+pub(crate) use unanswered::Unanswered;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::node::Node;
 use crate::machine::{MemberId, Refused};
+use crate::peer::Unanswered;
 use crate::words::command::Command as Kind;
 use crate::words::outcome::Outcome as Came;
 use crate::words::{Batch, Command, Outcome};
@@ -109,7 +110,8 @@ impl Node {
                 };
                 match answer {
                     Ok(Ok(outcomes)) => return Ok(outcomes),
-                    Ok(Err(refused)) if refused == not_leader() || refused.never_left() => {}
+                    Ok(Err(Unanswered::NeverLeft(_))) => {}
+                    Ok(Err(Unanswered::Refused(refused))) if refused == not_leader() => {}
                     Ok(Err(_)) => return Err(lost()),
                     Err(_) => return Err(timed_out()),
                 }
@@ -153,13 +155,6 @@ impl Node {
 /// This member does not lead and did nothing.
 pub(super) fn not_leader() -> Refused {
     Refused::new(tonic::Code::FailedPrecondition, "etcdserver: not leader")
-}
-
-impl Refused {
-    /// Whether a request surely did not reach the other side.
-    fn never_left(&self) -> bool {
-        self.code == tonic::Code::Unavailable && self.text.contains("tcp connect error")
-    }
 }
 
 /// The task that makes entries.
