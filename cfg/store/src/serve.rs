@@ -16,7 +16,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::api::{Api, Lenient};
+use crate::api::{Api, ApiOptions, Lenient, Untaken};
 use crate::listen::Incoming;
 use crate::peer::{MESSAGE_MAX, PeerService};
 use crate::server::StartError;
@@ -90,22 +90,25 @@ pub(crate) fn serve_peers(
 pub(crate) fn serve_clients(
     listener: Listener,
     api: Api,
-    streams: u32,
+    options: &ApiOptions,
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let server = tonic::transport::Server::builder()
         .accept_http1(true)
-        .max_concurrent_streams(streams)
+        .max_concurrent_streams(options.streams)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(api.routes());
+    let bytes = options.untaken_bytes;
     tokio::spawn(async move {
         let served = match listener.tls {
             Some(tls) => {
-                let incoming = secured(listener.socket, tls).map(|stream| stream.map(Lenient::new));
+                let incoming =
+                    secured(listener.socket, tls).map(|stream| stream.map(|stream| lenient(stream, bytes)));
                 server.serve_with_incoming_shutdown(incoming, stopped(stop)).await
             }
             None => {
-                let incoming = plain(listener.socket).map(|stream| stream.map(Lenient::new));
+                let incoming =
+                    plain(listener.socket).map(|stream| stream.map(|stream| lenient(stream, bytes)));
                 server.serve_with_incoming_shutdown(incoming, stopped(stop)).await
             }
         };
@@ -113,6 +116,11 @@ pub(crate) fn serve_clients(
             tracing::error!(%error, "clients are not served any more");
         }
     })
+}
+
+/// A client's connection, over which `bytes` of answers may wait for it.
+fn lenient<S>(stream: S, bytes: usize) -> Lenient<S> {
+    Lenient::new(stream, Untaken::new(bytes))
 }
 
 /// Becomes true once.
