@@ -132,6 +132,7 @@ fn three_members_and_their_copy() {
             break;
         }
         assert!(Instant::now() < deadline, "who caught up has a vote: {listed:?}");
+        // sleep: a command shows who has a vote, and none waits for one
         std::thread::sleep(Duration::from_millis(50));
     }
     stage.run(&format!("ovs config set /page/a 1 {others}"));

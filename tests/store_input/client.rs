@@ -70,6 +70,7 @@ impl Member {
         let mut memory = self.running.memory();
         let mut same = 0;
         while same < 5 {
+            // sleep: nothing tells that the kernel's count of a process's memory has stopped growing
             std::thread::sleep(Duration::from_millis(100));
             let now = self.running.memory();
             same = if now > memory { 0 } else { same + 1 };
