@@ -58,6 +58,27 @@ impl Member {
         channel(&self.running.client_url, &self.runtime)
     }
 
+    /// A connection whose streams hold each other up by no window of theirs: only who is not read waits.
+    pub fn wide_channel(&self) -> Channel {
+        let _inside = self.runtime.enter();
+        let endpoint = Endpoint::from_shared(self.running.client_url.clone()).expect("a URL");
+        endpoint.initial_stream_window_size(1 << 16).initial_connection_window_size(1 << 30).connect_lazy()
+    }
+
+    /// What it has in memory when that does not grow any more, bytes.
+    pub fn settled_memory(&self) -> u64 {
+        let mut memory = self.running.memory();
+        let mut same = 0;
+        while same < 5 {
+            // sleep: nothing tells that the kernel's count of a process's memory has stopped growing
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.running.memory();
+            same = if now > memory { 0 } else { same + 1 };
+            memory = now;
+        }
+        memory
+    }
+
     /// Writes and reads, on a new connection, in time; memory is bounded.
     pub fn assert_serves(&mut self, after: &str) {
         let mut kv = KvClient::new(self.channel());

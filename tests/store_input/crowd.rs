@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
 use crate::client::{ANSWER, Member, Requests, get, put};
-use crate::raw::{connection, field, request};
+use crate::raw::{connection, field, open_connection, request};
 
 /// A watch stream with `count` watchers of the keys that begin with `key`; it lives as long as the sender.
 async fn watch(
@@ -100,6 +100,64 @@ fn a_client_that_takes_no_answers_holds_up_nobody() {
     member.assert_serves("100 answers of 1 MiB that nobody takes");
     drop(clients);
     member.assert_serves("those who took no answers");
+}
+
+#[test]
+fn answers_that_nobody_takes_are_bounded_together() {
+    let mut member = Member::start("input-untaken", &[]);
+    let mut kv = KvClient::new(member.channel());
+    member.runtime.block_on(kv.put(put("large", vec![7; 1 << 20]))).expect("a put");
+    let mut stream = TcpStream::connect(member.address()).expect("it listens");
+    stream.set_write_timeout(Some(ANSWER)).expect("a socket");
+    let mut bytes = open_connection();
+    for call in 0..200 {
+        bytes.extend(request(2 * call + 1, "/etcdserverpb.KV/Range", &field(1, b"large")));
+    }
+    stream.write_all(&bytes).expect("it takes requests");
+    member.settled_memory();
+    member.assert_serves("200 answers of 1 MiB over one connection");
+    let memory = member.settled_memory();
+    // 258 MB if each waits alone.
+    assert!(memory < 100 << 20, "{memory} bytes in memory");
+}
+
+#[test]
+fn events_that_nobody_takes_are_bounded_together() {
+    let mut member = Member::start("input-untaken-events", &[]);
+    let (deaf, writing) = (member.wide_channel(), member.channel());
+    let mut kv = KvClient::new(writing);
+    let mut streams = Vec::new();
+    member.runtime.block_on(async {
+        for _ in 0..200 {
+            streams.push(watch(deaf.clone(), "large", 1).await);
+        }
+        for round in 0..8 {
+            kv.put(put("large", vec![round; 1 << 20])).await.expect("a put");
+        }
+        // Neither is a request over the same connection held up.
+        let same =
+            timeout(ANSWER, KvClient::new(deaf).max_decoding_message_size(4 << 20).range(get("large"))).await;
+        assert_eq!(same.expect("an answer in time").expect("a read").into_inner().count, 1);
+    });
+    let memory = member.settled_memory();
+    // 465 MB if each waits alone.
+    assert!(memory < 100 << 20, "{memory} bytes in memory");
+    // What waited is not lost.
+    member.runtime.block_on(async {
+        let hear = |(sender, mut answers): (mpsc::Sender<_>, Streaming<pb::WatchResponse>)| async move {
+            let mut heard = Vec::new();
+            while heard.len() < 8 {
+                let events = next(&mut answers).await.events;
+                heard.extend(events.iter().filter_map(|event| Some(event.kv.as_ref()?.value[0])));
+            }
+            assert_eq!(heard, [0, 1, 2, 3, 4, 5, 6, 7]);
+            drop(sender);
+        };
+        for heard in streams.into_iter().map(hear).map(tokio::spawn).collect::<Vec<_>>() {
+            heard.await.expect("all events, in order");
+        }
+    });
+    member.assert_serves("200 watch streams that nobody read");
 }
 
 #[test]

@@ -85,6 +85,15 @@ pub fn connection(path: &str, message: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The same of a client that lets the server send as much as it likes: no window holds an answer back.
+pub fn open_connection() -> Vec<u8> {
+    const WINDOW: u32 = i32::MAX as u32;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[&[0, 4][..], &WINDOW.to_be_bytes()].concat()));
+    bytes.extend(frame(8, 0, 0, &(WINDOW - 65_535).to_be_bytes()));
+    bytes
+}
+
 /// One call on a connection that stands.
 pub fn request(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
     let mut headers = Vec::new();

@@ -16,7 +16,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::api::{Api, Lenient};
+use crate::api::{Api, ApiOptions, Lenient, Untaken};
 use crate::gathered::Gathered;
 use crate::listen::Incoming;
 use crate::peer::{MESSAGE_MAX, PeerService};
@@ -91,22 +91,25 @@ pub(crate) fn serve_peers(
 pub(crate) fn serve_clients(
     listener: Listener,
     api: Api,
-    streams: u32,
+    options: &ApiOptions,
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let server = tonic::transport::Server::builder()
         .accept_http1(true)
-        .max_concurrent_streams(streams)
+        .max_concurrent_streams(options.streams)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(api.routes());
+    let bytes = options.untaken_bytes;
     tokio::spawn(async move {
         let served = match listener.tls {
             Some(tls) => {
-                let incoming = secured(listener.socket, tls).map(|stream| stream.map(client));
+                let incoming =
+                    secured(listener.socket, tls).map(|stream| stream.map(|stream| client(stream, bytes)));
                 server.serve_with_incoming_shutdown(incoming, stopped(stop)).await
             }
             None => {
-                let incoming = plain(listener.socket).map(|stream| stream.map(client));
+                let incoming =
+                    plain(listener.socket).map(|stream| stream.map(|stream| client(stream, bytes)));
                 server.serve_with_incoming_shutdown(incoming, stopped(stop)).await
             }
         };
@@ -116,9 +119,9 @@ pub(crate) fn serve_clients(
     })
 }
 
-/// What is between a client's connection and the server.
-fn client<S>(stream: S) -> Lenient<Gathered<S>> {
-    Lenient::new(Gathered::new(stream))
+/// What is between a client's connection and the server; `bytes` of answers may wait for the client.
+fn client<S>(stream: S, bytes: usize) -> Lenient<Gathered<S>> {
+    Lenient::new(Gathered::new(stream), Untaken::new(bytes))
 }
 
 /// Becomes true once.

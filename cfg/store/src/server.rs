@@ -164,7 +164,7 @@ impl Server {
         let metrics = Metrics::new(&node).map_err(|error| StartError::Metrics(error.to_string()))?;
         let api = Api::new(node.clone(), options.api.clone(), metrics);
         for listener in clients {
-            serving.push(serve_clients(listener, api.clone(), options.api.streams, stop.subscribe()));
+            serving.push(serve_clients(listener, api.clone(), &options.api, stop.subscribe()));
         }
         tokio::spawn(introduce_itself(node.clone(), description, options.raft.retry));
         Ok(Self { node, client_addresses, peer_addresses, stop, serving, _lock: lock })

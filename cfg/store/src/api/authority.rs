@@ -8,7 +8,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use super::untaken::Untaken;
 
 /// What every HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -223,11 +225,13 @@ fn mend(text: &mut [u8], huffman: bool) {
 pub(crate) struct Lenient<S> {
     stream: S,
     follower: Follower,
+    untaken: Untaken,
 }
 
 impl<S> Lenient<S> {
-    pub(crate) fn new(stream: S) -> Self {
-        Self { stream, follower: Follower { at: At::Preface(0) } }
+    /// What is sent over it may take the room `untaken` until it is taken.
+    pub(crate) fn new(stream: S, untaken: Untaken) -> Self {
+        Self { stream, untaken, follower: Follower { at: At::Preface(0) } }
     }
 }
 
@@ -264,11 +268,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
     }
 }
 
-impl<S: Connected<ConnectInfo = TcpConnectInfo>> Connected for Lenient<S> {
-    type ConnectInfo = TcpConnectInfo;
+impl<S> Connected for Lenient<S> {
+    type ConnectInfo = Untaken;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Untaken {
+        self.untaken.clone()
     }
 }
 

@@ -5,7 +5,7 @@ use pb::kv_server::Kv;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{Api, later_version};
+use super::{Api, later_version, untaken};
 use crate::machine::{Refused, convert, has_put};
 use crate::mvcc;
 use crate::words::command::Command as Kind;
@@ -88,12 +88,14 @@ impl Api {
 impl Kv for Api {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         self.check_leader(&request)?;
-        Ok(Response::new(self.read_range(request.into_inner()).await?))
+        let room = untaken::room_of(&request);
+        Ok(untaken::answer(room, self.read_range(request.into_inner()).await?).await)
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         self.check_leader(&request)?;
-        Ok(Response::new(self.write_put(request.into_inner()).await?))
+        let room = untaken::room_of(&request);
+        Ok(untaken::answer(room, self.write_put(request.into_inner()).await?).await)
     }
 
     async fn delete_range(
@@ -101,12 +103,14 @@ impl Kv for Api {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         self.check_leader(&request)?;
-        Ok(Response::new(self.write_delete_range(request.into_inner()).await?))
+        let room = untaken::room_of(&request);
+        Ok(untaken::answer(room, self.write_delete_range(request.into_inner()).await?).await)
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         self.check_leader(&request)?;
-        Ok(Response::new(self.do_txn(request.into_inner()).await?))
+        let room = untaken::room_of(&request);
+        Ok(untaken::answer(room, self.do_txn(request.into_inner()).await?).await)
     }
 
     async fn compact(

@@ -8,6 +8,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod metrics;
+mod untaken;
 mod watch;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::raft::Node;
 
 pub(crate) use authority::Lenient;
 pub(crate) use metrics::Metrics;
+pub(crate) use untaken::Untaken;
 
 /// Version of etcd whose API this is; clients read it.
 pub(crate) const VERSION: &str = "3.5.0";
@@ -47,6 +49,8 @@ pub struct ApiOptions {
     pub watchers: usize,
     /// Streams over one connection.
     pub streams: u32,
+    /// Bytes of answers that wait for the client of one connection; and the same of its watch streams.
+    pub untaken_bytes: usize,
 }
 
 impl Default for ApiOptions {
@@ -59,6 +63,7 @@ impl Default for ApiOptions {
             watch_bytes: 1 << 20,
             watchers: 100_000,
             streams: 10_000,
+            untaken_bytes: 16 << 20,
         }
     }
 }
@@ -94,7 +99,7 @@ impl Api {
         )
         .add_service(ClusterServer::new(self.clone()).max_decoding_message_size(max))
         .add_service(MaintenanceServer::new(self.clone()).max_decoding_message_size(max));
-        let router = grpc.into_axum_router();
+        let router = grpc.into_axum_router().layer(axum::middleware::map_response(untaken::carry));
         Routes::from(http::add(gateway::add(router, &self), self))
     }
 

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Api;
+use super::{Api, untaken};
 use crate::machine::convert;
 use crate::mvcc::{Event, EventKind, KeyRange, Revision};
 
@@ -374,6 +374,7 @@ impl Watch for Api {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Answers>, Status> {
         let needs_leader = self.check_leader(&request)?;
-        Ok(Response::new(self.watch_stream(request.into_inner(), needs_leader)))
+        let room = untaken::room_of(&request);
+        Ok(untaken::events(room, self.watch_stream(request.into_inner(), needs_leader)))
     }
 }
