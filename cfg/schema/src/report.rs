@@ -52,7 +52,7 @@ pub struct Reading<T> {
     /// Keys nobody declared, as `section.key` (or `section` for a whole document). Never fatal: they may belong to a
     /// newer or older version, and stay in the stored documents.
     pub unknown: Vec<String>,
-    /// Known keys that this program accepts and does not act on, as `section.key`.
+    /// Known keys that this program does not act on, as `section.key`.
     pub no_effect: Vec<String>,
 }
 

@@ -135,7 +135,7 @@ impl Parameter for ByteSize {
         ]})
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<ByteSize> {
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<ByteSize> {
         match json {
             Json::String(text) => match text.parse() {
                 Ok(size) => return Some(size),
@@ -189,7 +189,7 @@ impl Parameter for SizeLimit {
         schema
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<SizeLimit> {
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<SizeLimit> {
         match json.as_str() {
             Some(SizeLimit::WORD) => Some(SizeLimit::Unlimited),
             _ => ByteSize::read(json, place).map(SizeLimit::Bytes),

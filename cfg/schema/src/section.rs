@@ -1,0 +1,17 @@
+//! What every section can do.
+
+use serde_json::Value as Json;
+
+use crate::{Documents, Reader, SectionDeclaration};
+
+/// The typed values of one section; made by `sections!`.
+pub trait Section: Clone + PartialEq + Default {
+    /// The document's name.
+    const NAME: &'static str;
+    /// What is declared, parameters without effect included.
+    fn declaration() -> SectionDeclaration;
+    /// The values in `documents`. What is refused is reported to `reader`, and its default stands in its place.
+    fn read(documents: &Documents, reader: &mut Reader) -> Self;
+    /// Every value that has an effect, as a JSON object.
+    fn write(&self) -> Json;
+}
