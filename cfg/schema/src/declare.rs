@@ -3,8 +3,8 @@
 /// Declares parameters: the sections, as in [`sections!`](crate::sections), and the struct that holds them all.
 ///
 /// The [crate] documentation has an example. Sections that are declared elsewhere are held by the short form
-/// `pub struct Parameters { heater: Heater, kettle: Kettle }`. The holder gets `declarations()`, `read(documents)` and
-/// `documents()`.
+/// `pub struct Parameters { heater: Heater, kettle: Kettle }`. The holder gets `declarations()`, `read(documents)`,
+/// `documents()`, `canonical()`, `config_hash()` and `changes(new)`.
 #[macro_export]
 macro_rules! parameters {
     (
@@ -48,6 +48,26 @@ macro_rules! parameters {
             pub fn documents(&self) -> $crate::Documents {
                 let sections = [$((<$struct as $crate::Section>::NAME, $crate::Section::write(&self.$section))),+];
                 $crate::without_empty(sections)
+            }
+
+            /// The canonical form: one JSON text for equal values, and only for those. Every value that has an effect
+            /// is in it, but those that say who the process is.
+            pub fn canonical(&self) -> String {
+                let sections =
+                    [$((<$struct as $crate::Section>::NAME, $crate::Section::canonical(&self.$section))),+];
+                $crate::canonical_text(&$crate::without_empty(sections).into_iter().collect())
+            }
+
+            /// A hash of the canonical form: 32 hexadecimal digits.
+            pub fn config_hash(&self) -> String {
+                $crate::hash(&self.canonical())
+            }
+
+            /// What is different in `new`, in the order of declaration. What has no effect does not change.
+            pub fn changes(&self, new: &$root) -> Vec<$crate::Change> {
+                let mut changes = Vec::new();
+                $($crate::Section::changes(&self.$section, &new.$section, &mut changes);)+
+                changes
             }
         }
     };
@@ -121,7 +141,7 @@ macro_rules! section {
     ) => {
         $crate::section! {
             @sort $head
-            [$($active)* { [$($doc),+] $key [$type] [$default] [$($option $($value)?,)*] }]
+            [$($active)* { [$($doc),+] $key [$type] [$default] $category [$($option $($value)?,)*] }]
             [$($inert)*]
             [$($all)* { [$($doc),+] $key [$type] [$default] $category [$($option $($value)?,)*] }];
             $($rest)*
@@ -129,7 +149,7 @@ macro_rules! section {
     };
     (
         @sort { [$($section_doc:literal),+] $section:ident $struct:ident [$($numbered:literal)?] }
-        [$({ [$($doc:literal),+] $key:ident [$type:ty] [$default:expr] [$($option:tt)*] })*]
+        [$({ [$($doc:literal),+] $key:ident [$type:ty] [$default:expr] $category:ident [$($option:tt)*] })*]
         [$({ $inert_key:ident [$inert_type:ty] })*]
         [$({
             [$($any_doc:literal),+] $any_key:ident [$any_type:ty] [$($any_default:expr)?] $any_category:ident
@@ -190,6 +210,28 @@ macro_rules! section {
                 $(object.insert(stringify!($key).to_owned(), <$type as $crate::Parameter>::write(&self.$key));)*
                 $crate::serde_json::Value::Object(object)
             }
+
+            fn canonical(&self) -> $crate::serde_json::Value {
+                #[allow(unused_mut, reason = "there may be no values")]
+                let mut object = $crate::serde_json::Map::new();
+                $(if !$crate::options!($type; $($option)*).identity {
+                    object.insert(stringify!($key).to_owned(), <$type as $crate::Parameter>::canonical(&self.$key));
+                })*
+                $crate::serde_json::Value::Object(object)
+            }
+
+            #[allow(unused_variables, reason = "there may be no values")]
+            fn changes(&self, new: &Self, changes: &mut Vec<$crate::Change>) {
+                $(if self.$key != new.$key {
+                    changes.push($crate::changed::<$type>(
+                        (Self::NAME, stringify!($key)),
+                        $crate::Category::$category,
+                        $crate::options!($type; $($option)*).secret,
+                        &self.$key,
+                        &new.$key,
+                    ));
+                })*
+            }
         }
     };
 }
@@ -237,6 +279,12 @@ macro_rules! parameter_object {
             fn write(&self) -> $crate::serde_json::Value {
                 let mut object = $crate::serde_json::Map::new();
                 $(object.insert(stringify!($field).to_owned(), <$type as $crate::Parameter>::write(&self.$field));)+
+                $crate::serde_json::Value::Object(object)
+            }
+
+            fn canonical(&self) -> $crate::serde_json::Value {
+                let mut object = $crate::serde_json::Map::new();
+                $(object.insert(stringify!($field).to_owned(), <$type as $crate::Parameter>::canonical(&self.$field));)+
                 $crate::serde_json::Value::Object(object)
             }
         }

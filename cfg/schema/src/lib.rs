@@ -32,6 +32,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod canonical;
+mod change;
 mod declaration;
 mod declare;
 mod duration;
@@ -45,6 +47,8 @@ mod size;
 mod value;
 mod words;
 
+pub use canonical::schema_hash;
+pub use change::{Change, MASK};
 pub use declaration::{Category, Declaration, SectionDeclaration, lint};
 pub use duration::{Microseconds, Milliseconds, Seconds};
 pub use generate::{json_schema, reference_markdown, sample};
@@ -57,6 +61,10 @@ pub use size::{ByteSize, ParseSizeError, SizeLimit};
 pub use value::{Parameter, Unranged};
 
 /// What the macros need in the crates that use them.
+#[doc(hidden)]
+pub use canonical::{canonical_text, hash};
+#[doc(hidden)]
+pub use change::changed;
 #[doc(hidden)]
 pub use declaration::{declared, paragraph};
 #[doc(hidden)]

@@ -14,6 +14,8 @@ pub trait ParameterObject: Clone + PartialEq + Sized {
     fn read(object: &Map<String, Json>, place: &mut Place<'_>) -> Option<Self>;
     /// As [`Parameter::write`].
     fn write(&self) -> Json;
+    /// As [`Parameter::canonical`].
+    fn canonical(&self) -> Json;
 }
 
 /// The elements of a list; an empty string is an empty list, as in the documents of the original volume driver.
@@ -77,6 +79,10 @@ impl<T: ParameterObject> Parameter for Vec<T> {
         Json::Array(self.iter().map(ParameterObject::write).collect())
     }
 
+    fn canonical(&self) -> Json {
+        Json::Array(self.iter().map(ParameterObject::canonical).collect())
+    }
+
     fn within(&self, range: &RangeInclusive<usize>) -> bool {
         range.contains(&self.len())
     }
@@ -126,6 +132,10 @@ impl<T: Parameter> Parameter for List<T> {
         Json::Array(self.0.iter().map(Parameter::write).collect())
     }
 
+    fn canonical(&self) -> Json {
+        Json::Array(self.0.iter().map(Parameter::canonical).collect())
+    }
+
     fn within(&self, range: &RangeInclusive<usize>) -> bool {
         range.contains(&self.0.len())
     }
@@ -153,6 +163,10 @@ impl<T: Parameter> Parameter for Option<T> {
 
     fn write(&self) -> Json {
         self.as_ref().map_or(Json::Null, T::write)
+    }
+
+    fn canonical(&self) -> Json {
+        self.as_ref().map_or(Json::Null, T::canonical)
     }
 
     fn within(&self, range: &RangeInclusive<T::Bound>) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::{Documents, Reader, SectionDeclaration};
+use crate::{Change, Documents, Reader, SectionDeclaration};
 
 /// The typed values of one section; made by `sections!`.
 pub trait Section: Clone + PartialEq + Default {
@@ -14,4 +14,8 @@ pub trait Section: Clone + PartialEq + Default {
     fn read(documents: &Documents, reader: &mut Reader) -> Self;
     /// Every value that has an effect, as a JSON object.
     fn write(&self) -> Json;
+    /// The same in canonical form, without what says who the process is.
+    fn canonical(&self) -> Json;
+    /// Adds what is different in `new`.
+    fn changes(&self, new: &Self, changes: &mut Vec<Change>);
 }

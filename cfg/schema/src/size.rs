@@ -151,6 +151,10 @@ impl Parameter for ByteSize {
         json!(self.to_string())
     }
 
+    fn canonical(&self) -> Json {
+        json!(self.0)
+    }
+
     fn within(&self, range: &RangeInclusive<u64>) -> bool {
         range.contains(&self.0)
     }
@@ -198,6 +202,13 @@ impl Parameter for SizeLimit {
 
     fn write(&self) -> Json {
         json!(self.to_string())
+    }
+
+    fn canonical(&self) -> Json {
+        match self {
+            SizeLimit::Bytes(size) => size.canonical(),
+            SizeLimit::Unlimited => json!(SizeLimit::WORD),
+        }
     }
 
     fn within(&self, range: &RangeInclusive<u64>) -> bool {

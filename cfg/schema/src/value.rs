@@ -28,8 +28,12 @@ pub trait Parameter: Clone + PartialEq + Sized {
     fn schema(range: Option<&RangeInclusive<Self::Bound>>) -> Json;
     /// The typed value of `json`; `None` when it was refused and reported at `place`. The range is not checked here.
     fn read(json: &Json, place: &mut Place<'_>) -> Option<Self>;
-    /// The canonical JSON form: equal values give equal JSON.
+    /// The value as people write it: sizes with a unit where that is exact.
     fn write(&self) -> Json;
+    /// The canonical form: equal values, and only those, give equal JSON.
+    fn canonical(&self) -> Json {
+        self.write()
+    }
     /// Whether the value is in `range`.
     fn within(&self, range: &RangeInclusive<Self::Bound>) -> bool;
     /// Fields of the objects that the value is a list of.
@@ -122,6 +126,11 @@ impl Parameter for f64 {
 
     fn write(&self) -> Json {
         json!(self)
+    }
+
+    fn canonical(&self) -> Json {
+        // Minus zero equals zero and is written otherwise.
+        json!(self + 0.0)
     }
 
     fn within(&self, range: &RangeInclusive<f64>) -> bool {
@@ -234,6 +243,11 @@ impl Parameter for PathBuf {
 
     fn write(&self) -> Json {
         json!(self.to_string_lossy())
+    }
+
+    fn canonical(&self) -> Json {
+        // Paths are equal if their components are.
+        json!(self.components().collect::<PathBuf>().to_string_lossy())
     }
 
     fn within(&self, range: &RangeInclusive<Unranged>) -> bool {
