@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::{Category, Declaration, Parameter};
+use crate::{Category, Declaration, Parameter, Problem, SectionDeclaration};
 
 /// What stands in place of a secret.
 pub const MASK: &str = "***";
@@ -61,5 +61,25 @@ fn mask(value: &mut Json, secret: bool, fields: &[Declaration]) {
         Json::String(text) if secret && !text.is_empty() => MASK.clone_into(text),
         Json::Number(_) if secret => *value = MASK.into(),
         _ => {}
+    }
+}
+
+/// Masks the refused values of secrets, which problems would carry into logs.
+pub(crate) fn mask_problems(problems: &mut [Problem], sections: &[SectionDeclaration]) {
+    for problem in problems {
+        let section = sections.iter().find(|section| section.section == problem.section);
+        let mut fields = section.map_or(&[][..], |section| &section.parameters);
+        let mut secret = false;
+        // `list[0].field`; the numbers of a numbered section are steps that lead to the same keys.
+        for step in problem.key.split('.') {
+            let name = step.split('[').next().unwrap_or_default();
+            if let Some(field) = fields.iter().find(|field| field.key == name) {
+                secret |= field.secret;
+                fields = &field.fields;
+            }
+        }
+        // A text in place of objects with secrets may be one.
+        secret |= problem.value.is_string() && fields.iter().any(|field| field.secret);
+        mask(&mut problem.value, secret, fields);
     }
 }

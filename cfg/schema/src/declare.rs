@@ -40,7 +40,7 @@ macro_rules! parameters {
                 let mut reader = $crate::Reader::default();
                 let parameters = $root { $($section: $crate::Section::read(documents, &mut reader),)+ };
                 reader.other_sections(documents, &[$(<$struct as $crate::Section>::NAME),+]);
-                reader.finish(parameters)
+                reader.finish(parameters, Self::declarations)
             }
 
             /// Every value that has an effect, defaults included, one spelling for each: reading it back gives an

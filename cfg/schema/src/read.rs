@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value as Json};
 
-use crate::{Parameter, Problem, Reading};
+use crate::change::mask_problems;
+use crate::{Parameter, Problem, Reading, SectionDeclaration};
 
 /// Documents by section: each should be a JSON object.
 pub type Documents = BTreeMap<String, Json>;
@@ -53,9 +54,17 @@ impl Reader {
     }
 
     /// The outcome; `parameters` count only when no problem was found.
-    pub fn finish<T>(self, parameters: T) -> Reading<T> {
-        let parameters = if self.problems.is_empty() { Ok(parameters) } else { Err(self.problems) };
-        Reading { parameters, unknown: self.unknown, no_effect: self.no_effect }
+    pub fn finish<T>(
+        self,
+        parameters: T,
+        declarations: impl FnOnce() -> Vec<SectionDeclaration>,
+    ) -> Reading<T> {
+        let Reader { mut problems, unknown, no_effect } = self;
+        if problems.is_empty() {
+            return Reading { parameters: Ok(parameters), unknown, no_effect };
+        }
+        mask_problems(&mut problems, &declarations());
+        Reading { parameters: Err(problems), unknown, no_effect }
     }
 }
 

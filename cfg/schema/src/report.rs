@@ -12,7 +12,7 @@ pub struct Problem {
     pub section: String,
     /// The key in it, as `key` or `key[0].inner`; empty when the document as a whole is wrong.
     pub key: String,
-    /// The refused value; `null` when a required key is missing.
+    /// The refused value, secrets in it masked; `null` when a required key is missing.
     pub value: Json,
     /// What is wrong and what is allowed.
     pub problem: String,

@@ -32,6 +32,14 @@ parameters! {
             /// How many heads it has.
             heads: u32 = 4, unit "heads", range 1..=16;
         }
+
+        /// A key.
+        Key {
+            /// Which one.
+            open: u32 = 0;
+            /// The key itself.
+            key: String, secret;
+        }
     }
 
     /// The first section.
@@ -81,6 +89,8 @@ parameters! {
         efforts: List<Effort> = List(Vec::new()), NoEffect;
         /// More disks.
         more: Vec<Disk> = Vec::new(), NoEffect, range 0..=2;
+        /// Keys.
+        keys: Vec<Key> = Vec::new(), NoEffect;
         /// A pause.
         pause: Seconds = Seconds(1), NoEffect, unit "seconds";
     }
@@ -223,6 +233,24 @@ fn what_has_no_effect_is_read_as_the_original_read_it_and_not_kept() {
     assert_eq!(reading.no_effect.len(), 10);
     assert!(reading.no_effect.contains(&"amqp.7".to_owned()));
     assert!(!Parameters::default().documents().contains_key("amqp"));
+}
+
+#[test]
+fn problems_do_not_show_secrets() {
+    for document in [
+        json!({"uri": ["hunter2"]}),
+        json!({"3": {"uri": ["hunter2"]}}),
+        json!({"keys": [{"open": 1, "key": ["hunter2"]}]}),
+        json!({"keys": {"key": "hunter2"}}),
+        json!({"keys": "hunter2"}),
+    ] {
+        let found = problems(json!({"amqp": document}));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(!found[0].to_string().contains("hunter2"), "{}", found[0]);
+        assert!(found[0].to_string().contains("***"), "{}", found[0]);
+    }
+    let shown = problems(json!({"amqp": {"keys": [{"open": "first", "key": "hunter2"}]}}))[0].to_string();
+    assert!(shown.contains("first"), "{shown}");
 }
 
 #[test]
