@@ -8,7 +8,6 @@ mod cfg;
 mod cluster_id;
 mod completions;
 mod config;
-mod config_reference;
 mod data_dir;
 mod endpoints;
 mod failure;
@@ -38,6 +37,11 @@ fn main() -> ExitCode {
     };
     let result = match command {
         Command::Up(arguments) => up::run(&global, &arguments),
+        Command::Volumedriver(args::VolumedriverCommand::Run(arguments))
+            if arguments.config_help_markdown =>
+        {
+            config::help_markdown()
+        }
         Command::Volumedriver(args::VolumedriverCommand::Run(arguments)) => {
             up::run_driver(&global, &arguments)
         }
@@ -45,7 +49,6 @@ fn main() -> ExitCode {
         Command::Cfg(command) => cfg::run(&global, command),
         Command::Config(command) => config::run(&global, command),
         Command::Completions { shell } => completions::run(shell),
-        Command::ConfigReference { form } => config_reference::run(form),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

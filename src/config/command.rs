@@ -20,6 +20,12 @@ pub(crate) enum ConfigCommand {
         /// The id of that store's cluster, as the refused start shows it
         id: ClusterId,
     },
+    /// Print the reference of all parameters, as Markdown
+    Docs,
+    /// Print a JSON schema of all sections
+    Schema,
+    /// Print all sections with their defaults, each key explained; with --json only the documents
+    Sample,
 }
 
 /// What is done in the store.

@@ -1,4 +1,5 @@
-//! `ovs config …`: documents in the configuration store. What a service does with them is not known here.
+//! `ovs config …`: documents in the configuration store. What a service does with them is not known here, but which of
+//! their values are secrets, and what is generated from their declarations.
 
 mod accept;
 pub(crate) mod address;
@@ -10,6 +11,7 @@ mod history;
 mod journal;
 mod place;
 mod read;
+mod reference;
 mod secret;
 mod transfer;
 mod vpool;
@@ -18,6 +20,7 @@ mod write;
 
 pub(crate) use command::ConfigCommand;
 use command::StoreCommand;
+pub(crate) use reference::help_markdown;
 
 use cfg_client::{Content, Error, KeyPath, Options, Store};
 use cfg_schema::Documents;
@@ -48,6 +51,9 @@ pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure
     let command = match command {
         ConfigCommand::Store(command) => command,
         ConfigCommand::AcceptCluster { id } => return accept::run(global, id),
+        ConfigCommand::Docs => return reference::docs(),
+        ConfigCommand::Schema => return reference::schema(),
+        ConfigCommand::Sample => return reference::sample(global.json),
     };
     let url = address::find(global)?;
     let rounds = if matches!(command, StoreCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };

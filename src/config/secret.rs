@@ -1,18 +1,21 @@
 //! Secrets in documents: which values they are, how they are masked, and the keyed hashes that history keeps of them.
 //!
-//! A value is a secret by the name of its parameter ([`is_secret`]); so says
-//! `docs/decisions/2026-11-21-secrets-by-name.md`.
+//! The declaration of a parameter says whether it is a secret; of what is not declared, its name does ([`is_secret`]).
+//! So says `docs/decisions/2026-11-21-secrets-by-name.md`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use cfg_client::KeyPath;
+use cfg_schema::{Declaration, SectionDeclaration};
 use ring::hmac;
 use serde_json::Value as Json;
+use volumedriver::parameters::Parameters;
 
 use super::place::escaped;
 
 /// What stands in place of a secret.
-pub(crate) const MASK: &str = "***";
+pub(crate) use cfg_schema::MASK;
 
 /// Parts of names of secrets.
 const PARTS: &[&str] = &["password", "passwd", "passphrase", "secret", "token", "credential"];
@@ -33,6 +36,36 @@ pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     let named = PARTS.iter().any(|part| name.contains(part)) || ENDS.iter().any(|end| name.ends_with(end));
     named && !ABOUT.iter().any(|end| name.ends_with(end))
+}
+
+/// What is declared of the members of an object.
+#[derive(Clone, Copy, Default)]
+struct Declared {
+    members: &'static [Declaration],
+    /// Objects `0`, `1`, … have the same members.
+    numbered: bool,
+}
+
+impl Declared {
+    /// Of the document at `key`: something if that is a section of a configuration.
+    fn of(key: &KeyPath) -> Option<Declared> {
+        static SECTIONS: LazyLock<Vec<SectionDeclaration>> = LazyLock::new(Parameters::declarations);
+        let (folder, name) = key.as_str().rsplit_once('/')?;
+        let section =
+            SECTIONS.iter().find(|section| section.section == name && folder.ends_with("/config"))?;
+        Some(Declared { members: &section.parameters, numbered: section.numbered.is_some() })
+    }
+
+    /// Whether member `name` is a secret, and what is declared of its own members.
+    fn member(self, name: &str) -> (bool, Declared) {
+        if let Some(declaration) = self.members.iter().find(|declaration| declaration.key == name) {
+            return (declaration.secret, Declared { members: &declaration.fields, numbered: false });
+        }
+        if self.numbered && name.bytes().all(|byte| byte.is_ascii_digit()) {
+            return (false, self);
+        }
+        (is_secret(name), Declared::default())
+    }
 }
 
 /// The value of a key: JSON if it is that, else bytes.
@@ -72,11 +105,15 @@ impl Content {
     /// Replaces each secret by [`MASK`]; returns them by their JSON pointers.
     pub(crate) fn mask(&mut self, key: &KeyPath) -> BTreeMap<String, Json> {
         let mut found = BTreeMap::new();
-        let secret = is_secret(key.as_str().rsplit('/').next().unwrap_or_default());
+        let declared = Declared::of(key);
+        let secret = declared.is_none() && is_secret(key.as_str().rsplit('/').next().unwrap_or_default());
+        let declared = declared.unwrap_or_default();
         match self {
-            Content::Json(value) => walk(value, &mut String::new(), secret, &mut |pointer, value| {
-                found.insert(pointer.to_owned(), std::mem::replace(value, MASK.into()));
-            }),
+            Content::Json(value) => {
+                walk(value, &mut String::new(), secret, declared, &mut |pointer, value| {
+                    found.insert(pointer.to_owned(), std::mem::replace(value, MASK.into()));
+                })
+            }
             Content::Bytes(bytes) if secret && !bytes.is_empty() => {
                 found.insert(String::new(), self.shown());
                 *self = Content::Bytes(MASK.into());
@@ -126,7 +163,13 @@ impl Content {
 }
 
 /// Calls `f` with each secret and its pointer.
-fn walk(value: &mut Json, pointer: &mut String, secret: bool, f: &mut impl FnMut(&str, &mut Json)) {
+fn walk(
+    value: &mut Json,
+    pointer: &mut String,
+    secret: bool,
+    declared: Declared,
+    f: &mut impl FnMut(&str, &mut Json),
+) {
     let length = pointer.len();
     match value {
         Json::Object(members) => {
@@ -135,7 +178,8 @@ fn walk(value: &mut Json, pointer: &mut String, secret: bool, f: &mut impl FnMut
                 if name != "$ref" {
                     pointer.push('/');
                     pointer.push_str(&escaped(name));
-                    walk(value, pointer, secret || is_secret(name), f);
+                    let (named, declared) = declared.member(name);
+                    walk(value, pointer, secret || named, declared, f);
                     pointer.truncate(length);
                 }
             }
@@ -143,7 +187,7 @@ fn walk(value: &mut Json, pointer: &mut String, secret: bool, f: &mut impl FnMut
         Json::Array(elements) => {
             for (index, value) in elements.iter_mut().enumerate() {
                 pointer.push_str(&format!("/{index}"));
-                walk(value, pointer, secret, f);
+                walk(value, pointer, secret, declared, f);
                 pointer.truncate(length);
             }
         }
@@ -228,6 +272,46 @@ mod tests {
         assert_eq!(bytes.mask(&key("/a/token"))[""], json!("ff"));
         bytes.unmask(&key("/a/token"), Some(&Content::Bytes(vec![0xff]))).expect("stored");
         assert_eq!(bytes, Content::Bytes(vec![0xff]));
+    }
+
+    #[test]
+    fn declarations_decide_where_there_are_some_and_names_elsewhere() {
+        let pointers = |at: &str, document: Json| -> Vec<String> {
+            Content::Json(document).mask(&key(at)).into_keys().collect()
+        };
+        let hosts = "/ovs/vpools/g/hosts/h/config";
+        let events = json!({"events_amqp_uris": [{"amqp_uri": "amqp://u:p@h", "amqp_token": "t"}]});
+        assert_eq!(
+            pointers(&format!("{hosts}/event_publisher"), events.clone()),
+            ["/events_amqp_uris/0/amqp_token", "/events_amqp_uris/0/amqp_uri"]
+        );
+        assert_eq!(pointers("/elsewhere/event_publisher", events), ["/events_amqp_uris/0/amqp_token"]);
+
+        let s3 = json!({"s3_connection_username": "u", "s3_connection_password": "p"});
+        let backend = json!({"0": s3, "s3_connection_password": "q", "other_secret": "r", "x": {"0": s3}});
+        assert_eq!(
+            pointers(&format!("{hosts}/backend_connection_manager"), backend),
+            [
+                "/0/s3_connection_password",
+                "/other_secret",
+                "/s3_connection_password",
+                "/x/0/s3_connection_password"
+            ]
+        );
+    }
+
+    #[test]
+    fn no_declared_parameter_has_the_name_of_a_secret_and_is_none() {
+        for section in Parameters::declarations() {
+            for parameter in section.parameters {
+                assert!(
+                    parameter.secret || !is_secret(parameter.key),
+                    "{}.{}",
+                    section.section,
+                    parameter.key
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! Declarations as data: for generated pages, for comparing a running with a stored configuration, for tests.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::Parameter;
+use crate::{Options, Parameter};
 
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Category {
     /// At once, while requests are served.
     Dynamic,
@@ -18,6 +17,9 @@ pub enum Category {
     Restart,
     /// Never: it was fixed when the data directory was made, and another value is refused.
     Immutable,
+    /// Not at all: the parameter belongs to a part that this program does not have. It is known, its values are
+    /// checked for their type, and nothing reads them.
+    NoEffect,
 }
 
 impl fmt::Display for Category {
@@ -26,6 +28,7 @@ impl fmt::Display for Category {
             Category::Dynamic => "dynamic",
             Category::Restart => "restart",
             Category::Immutable => "immutable",
+            Category::NoEffect => "no effect",
         })
     }
 }
@@ -39,7 +42,7 @@ pub struct Declaration {
     pub type_name: &'static str,
     /// Unit of a plain number.
     pub unit: Option<&'static str>,
-    /// What is used when the key is absent; `None`: the key is required.
+    /// What is used when the key is absent; `None`: the key is required, if it has an effect.
     pub default: Option<Json>,
     /// What is allowed, as the end of a sentence that begins with "must be".
     pub allowed: String,
@@ -47,6 +50,12 @@ pub struct Declaration {
     pub schema: Json,
     /// `None` for a field: it has the category of its list.
     pub category: Option<Category>,
+    /// The first version that knows it.
+    pub since: &'static str,
+    /// It is shown as `***`.
+    pub secret: bool,
+    /// It says who the process is, and is no part of the hash of its configuration.
+    pub identity: bool,
     /// One or more sentences.
     pub meaning: String,
     /// The fields of the objects in a list.
@@ -62,6 +71,15 @@ pub struct SectionDeclaration {
     pub meaning: String,
     /// In the order of declaration.
     pub parameters: Vec<Declaration>,
+    /// What objects `0`, `1`, … with the same keys mean, if the section may hold such.
+    pub numbered: Option<&'static str>,
+}
+
+impl Declaration {
+    /// Whether nothing reads its values.
+    pub fn is_without_effect(&self) -> bool {
+        self.category == Some(Category::NoEffect)
+    }
 }
 
 /// Joins the lines of a doc comment into one paragraph.
@@ -71,8 +89,9 @@ pub fn paragraph(lines: &[&str]) -> String {
 }
 
 /// What is wrong with declarations themselves; a test of every component that declares parameters expects nothing.
-/// Checks that names are in lower snake case, that a duration says its unit in its name, that every meaning is a
-/// sentence, and that no key is declared twice in a section.
+/// Checks that names are in lower snake case, that a duration says its unit in its name or apart from it, that every
+/// meaning is a sentence, that an identity cannot change while the process runs, and that no key is declared twice in a
+/// section.
 pub fn lint(sections: &[SectionDeclaration]) -> Vec<String> {
     let mut complaints = Vec::new();
     for section in sections {
@@ -90,13 +109,17 @@ fn lint_fields(path: &str, fields: &[Declaration], complaints: &mut Vec<String>)
         if !field.key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
             complaints.push(format!("{name}: not in lower snake case"));
         }
-        let suffix = match field.type_name {
-            "milliseconds" => "_ms",
-            "seconds" => "_secs",
-            _ => "",
+        let suffixes: &[&str] = match field.type_name {
+            "microseconds" => &["_usecs"],
+            "milliseconds" => &["_ms", "_msecs"],
+            "seconds" => &["_secs", "_seconds"],
+            _ => &[""],
         };
-        if !field.key.ends_with(suffix) {
-            complaints.push(format!("{name}: the name of a duration ends in its unit, {suffix}"));
+        if field.unit.is_none() && !suffixes.iter().any(|suffix| field.key.ends_with(suffix)) {
+            complaints.push(format!("{name}: the name of a duration ends in its unit, {}", suffixes[0]));
+        }
+        if field.identity && matches!(field.category, Some(Category::Dynamic | Category::Restart)) {
+            complaints.push(format!("{name}: an identity is immutable"));
         }
         if !field.meaning.ends_with('.') {
             complaints.push(format!("{name}: its meaning is not a sentence"));
@@ -113,23 +136,28 @@ fn lint_fields(path: &str, fields: &[Declaration], complaints: &mut Vec<String>)
 pub fn declared<T: Parameter>(
     key: &'static str,
     meaning: String,
-    default: Option<&T>,
-    unit: Option<&'static str>,
-    range: Option<RangeInclusive<T::Bound>>,
+    default: Option<T>,
+    options: Options<T::Bound>,
     category: Option<Category>,
 ) -> Declaration {
+    let Options { unit, range, since, secret, identity } = options;
     debug_assert!(
-        default.is_none_or(|value| range.as_ref().is_none_or(|range| value.within(range))),
+        default.as_ref().is_none_or(|value| range.as_ref().is_none_or(|range| value.within(range))),
         "the default of {key} is out of its range"
     );
+    // The range of what has no effect is not checked.
+    let checked = range.as_ref().filter(|_| category != Some(Category::NoEffect));
     Declaration {
         key,
         type_name: T::type_name(),
         unit,
-        default: default.map(T::write),
+        default: default.as_ref().map(T::write),
         allowed: T::allowed(range.as_ref()),
-        schema: T::schema(range.as_ref()),
+        schema: T::schema(checked),
         category,
+        since,
+        secret,
+        identity,
         meaning,
         fields: T::fields(),
     }

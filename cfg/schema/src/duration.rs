@@ -35,7 +35,7 @@ macro_rules! duration {
                 u64::schema(range)
             }
 
-            fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<$type> {
+            fn read(json: &Json, place: &mut Place<'_>) -> Option<$type> {
                 u64::read(json, place).map($type)
             }
 
@@ -50,6 +50,12 @@ macro_rules! duration {
     };
 }
 
+duration!(
+    /// Microseconds; the parameter's name ends in `_usecs`.
+    Microseconds,
+    "microseconds",
+    from_micros
+);
 duration!(
     /// Milliseconds; the parameter's name ends in `_ms`.
     Milliseconds,

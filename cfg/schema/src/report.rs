@@ -12,7 +12,7 @@ pub struct Problem {
     pub section: String,
     /// The key in it, as `key` or `key[0].inner`; empty when the document as a whole is wrong.
     pub key: String,
-    /// The refused value; `null` when a required key is missing.
+    /// The refused value, secrets in it masked; `null` when a required key is missing.
     pub value: Json,
     /// What is wrong and what is allowed.
     pub problem: String,
@@ -52,7 +52,7 @@ pub struct Reading<T> {
     /// Keys nobody declared, as `section.key` (or `section` for a whole document). Never fatal: they may belong to a
     /// newer or older version, and stay in the stored documents.
     pub unknown: Vec<String>,
-    /// Known keys that this program accepts and does not act on, as `section.key`.
+    /// Known keys that this program does not act on, as `section.key`.
     pub no_effect: Vec<String>,
 }
 

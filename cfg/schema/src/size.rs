@@ -135,7 +135,7 @@ impl Parameter for ByteSize {
         ]})
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<ByteSize> {
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<ByteSize> {
         match json {
             Json::String(text) => match text.parse() {
                 Ok(size) => return Some(size),
@@ -149,6 +149,10 @@ impl Parameter for ByteSize {
 
     fn write(&self) -> Json {
         json!(self.to_string())
+    }
+
+    fn canonical(&self) -> Json {
+        json!(self.0)
     }
 
     fn within(&self, range: &RangeInclusive<u64>) -> bool {
@@ -189,7 +193,7 @@ impl Parameter for SizeLimit {
         schema
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<SizeLimit> {
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<SizeLimit> {
         match json.as_str() {
             Some(SizeLimit::WORD) => Some(SizeLimit::Unlimited),
             _ => ByteSize::read(json, place).map(SizeLimit::Bytes),
@@ -198,6 +202,13 @@ impl Parameter for SizeLimit {
 
     fn write(&self) -> Json {
         json!(self.to_string())
+    }
+
+    fn canonical(&self) -> Json {
+        match self {
+            SizeLimit::Bytes(size) => size.canonical(),
+            SizeLimit::Unlimited => json!(SizeLimit::WORD),
+        }
     }
 
     fn within(&self, range: &RangeInclusive<u64>) -> bool {

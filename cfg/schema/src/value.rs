@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use crate::{Declaration, Place};
 
@@ -27,9 +27,13 @@ pub trait Parameter: Clone + PartialEq + Sized {
     /// Type and range in JSON schema.
     fn schema(range: Option<&RangeInclusive<Self::Bound>>) -> Json;
     /// The typed value of `json`; `None` when it was refused and reported at `place`. The range is not checked here.
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<Self>;
-    /// The canonical JSON form: equal values give equal JSON.
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<Self>;
+    /// The value as people write it: sizes with a unit where that is exact.
     fn write(&self) -> Json;
+    /// The canonical form: equal values, and only those, give equal JSON.
+    fn canonical(&self) -> Json {
+        self.write()
+    }
     /// Whether the value is in `range`.
     fn within(&self, range: &RangeInclusive<Self::Bound>) -> bool;
     /// Fields of the objects that the value is a list of.
@@ -38,18 +42,8 @@ pub trait Parameter: Clone + PartialEq + Sized {
     }
 }
 
-/// An object in a list parameter; made by `parameters!`.
-pub trait ParameterObject: Clone + PartialEq + Sized {
-    /// Its fields.
-    fn fields() -> Vec<Declaration>;
-    /// As [`Parameter::read`], for a JSON object.
-    fn read(object: &Map<String, Json>, place: &mut Place<'_, '_>) -> Option<Self>;
-    /// As [`Parameter::write`].
-    fn write(&self) -> Json;
-}
-
-macro_rules! unsigned {
-    ($type:ty, $name:literal) => {
+macro_rules! whole {
+    ($type:ty, $name:literal, $as_number:ident) => {
         impl Parameter for $type {
             type Bound = $type;
 
@@ -70,10 +64,11 @@ macro_rules! unsigned {
                 json!({"type": "integer", "minimum": least, "maximum": most})
             }
 
-            fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<$type> {
+            fn read(json: &Json, place: &mut Place<'_>) -> Option<$type> {
                 let value = match json {
-                    Json::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
-                    other => other.as_u64().and_then(|number| <$type>::try_from(number).ok()),
+                    // Digits and no plus sign: what is written is what is meant.
+                    Json::String(text) if !text.starts_with('+') => text.parse().ok(),
+                    other => other.$as_number().and_then(|number| <$type>::try_from(number).ok()),
                 };
                 if value.is_none() {
                     place.refuse(json, format!("must be a whole number from {} to {}", <$type>::MIN, <$type>::MAX));
@@ -91,9 +86,10 @@ macro_rules! unsigned {
         }
     };
 }
-unsigned!(u16, "uint16");
-unsigned!(u32, "uint32");
-unsigned!(u64, "uint64");
+whole!(u16, "uint16", as_u64);
+whole!(u32, "uint32", as_u64);
+whole!(u64, "uint64", as_u64);
+whole!(i32, "int32", as_i64);
 
 impl Parameter for f64 {
     type Bound = f64;
@@ -103,9 +99,11 @@ impl Parameter for f64 {
     }
 
     fn allowed(range: Option<&RangeInclusive<f64>>) -> String {
-        range.map_or("a number".to_owned(), |range| {
-            format!("a number from {} to {}", range.start(), range.end())
-        })
+        match range {
+            None => "a number".to_owned(),
+            Some(range) if *range.end() == f64::MAX => format!("a number of at least {}", range.start()),
+            Some(range) => format!("a number from {} to {}", range.start(), range.end()),
+        }
     }
 
     fn schema(range: Option<&RangeInclusive<f64>>) -> Json {
@@ -115,7 +113,7 @@ impl Parameter for f64 {
         )
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<f64> {
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<f64> {
         let value = match json {
             Json::String(text) => text.parse().ok().filter(|value: &f64| value.is_finite()),
             other => other.as_f64(),
@@ -128,6 +126,11 @@ impl Parameter for f64 {
 
     fn write(&self) -> Json {
         json!(self)
+    }
+
+    fn canonical(&self) -> Json {
+        // Minus zero equals zero and is written otherwise.
+        json!(self + 0.0)
     }
 
     fn within(&self, range: &RangeInclusive<f64>) -> bool {
@@ -150,11 +153,13 @@ impl Parameter for bool {
         json!({"type": "boolean"})
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<bool> {
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<bool> {
         let value = match json {
             Json::Bool(value) => Some(*value),
             Json::String(text) if text == "true" || text == "1" => Some(true),
             Json::String(text) if text == "false" || text == "0" => Some(false),
+            Json::Number(number) if number.as_u64() == Some(1) => Some(true),
+            Json::Number(number) if number.as_u64() == Some(0) => Some(false),
             _ => None,
         };
         if value.is_none() {
@@ -187,8 +192,13 @@ impl Parameter for String {
         json!({"type": "string"})
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<String> {
-        let value = json.as_str().map(str::to_owned);
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<String> {
+        let value = match json {
+            Json::String(text) => Some(text.clone()),
+            // The original knew text only.
+            Json::Number(_) | Json::Bool(_) if place.is_lenient() => Some(json.to_string()),
+            _ => None,
+        };
         if value.is_none() {
             place.refuse(json, "must be a string");
         }
@@ -219,9 +229,11 @@ impl Parameter for PathBuf {
         json!({"type": "string", "minLength": 1})
     }
 
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<PathBuf> {
+    fn read(json: &Json, place: &mut Place<'_>) -> Option<PathBuf> {
         match json.as_str() {
-            Some(text) if !text.is_empty() && !text.contains('\0') => Some(PathBuf::from(text)),
+            Some(text) if (place.is_lenient() || !text.is_empty()) && !text.contains('\0') => {
+                Some(PathBuf::from(text))
+            }
             _ => {
                 place.refuse(json, "must be a path: a string that is not empty");
                 None
@@ -233,65 +245,12 @@ impl Parameter for PathBuf {
         json!(self.to_string_lossy())
     }
 
+    fn canonical(&self) -> Json {
+        // Paths are equal if their components are.
+        json!(self.components().collect::<PathBuf>().to_string_lossy())
+    }
+
     fn within(&self, range: &RangeInclusive<Unranged>) -> bool {
         match *range.start() {}
-    }
-}
-
-/// A range bounds the number of entries.
-impl<T: ParameterObject> Parameter for Vec<T> {
-    type Bound = usize;
-
-    fn type_name() -> &'static str {
-        "list of objects"
-    }
-
-    fn allowed(range: Option<&RangeInclusive<usize>>) -> String {
-        match range {
-            None => "a list of objects".to_owned(),
-            Some(range) if range.start() == range.end() => {
-                format!("a list of exactly {} object(s)", range.start())
-            }
-            Some(range) => format!("a list of {} to {} objects", range.start(), range.end()),
-        }
-    }
-
-    fn schema(range: Option<&RangeInclusive<usize>>) -> Json {
-        let mut schema = crate::generate::object_schema(&T::fields());
-        schema = json!({"type": "array", "items": schema});
-        if let Some(range) = range {
-            schema["minItems"] = json!(range.start());
-            schema["maxItems"] = json!(range.end());
-        }
-        schema
-    }
-
-    fn read(json: &Json, place: &mut Place<'_, '_>) -> Option<Vec<T>> {
-        let Json::Array(elements) = json else {
-            place.refuse(json, "must be a list of objects");
-            return None;
-        };
-        let mut values = Vec::with_capacity(elements.len());
-        for (index, element) in elements.iter().enumerate() {
-            let mut place = place.element(index);
-            match element {
-                Json::Object(object) => values.extend(T::read(object, &mut place)),
-                other => place.refuse(other, "must be an object"),
-            }
-        }
-        // A refused element was reported; the rest is not judged by its number.
-        (values.len() == elements.len()).then_some(values)
-    }
-
-    fn write(&self) -> Json {
-        Json::Array(self.iter().map(ParameterObject::write).collect())
-    }
-
-    fn within(&self, range: &RangeInclusive<usize>) -> bool {
-        range.contains(&self.len())
-    }
-
-    fn fields() -> Vec<Declaration> {
-        T::fields()
     }
 }

@@ -34,7 +34,7 @@ macro_rules! words {
                 $crate::serde_json::json!({"enum": [$($word),+]})
             }
 
-            fn read(json: &$crate::serde_json::Value, place: &mut $crate::Place<'_, '_>) -> Option<$name> {
+            fn read(json: &$crate::serde_json::Value, place: &mut $crate::Place<'_>) -> Option<$name> {
                 match json.as_str() {
                     $(Some($word) => Some($name::$variant),)+
                     _ => {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use cfg_schema::{
-    ByteSize, Documents, Milliseconds, Problem, Reading, SizeLimit, json_schema, lint, parameters,
-    reference_markdown, sample, words,
+    ByteSize, Documents, List, Milliseconds, Problem, Reading, Seconds, SizeLimit, commented_sample,
+    help_markdown, json_schema, lint, parameters, reference_markdown, sample, words,
 };
 use serde_json::{Value as Json, json};
 
@@ -32,6 +32,14 @@ parameters! {
             /// How many heads it has.
             heads: u32 = 4, unit "heads", range 1..=16;
         }
+
+        /// A key.
+        Key {
+            /// Which one.
+            open: u32 = 0;
+            /// The key itself.
+            key: String, secret;
+        }
     }
 
     /// The first section.
@@ -55,6 +63,8 @@ parameters! {
         name: String = "anna".to_owned(), Restart;
         /// The disks.
         disks: Vec<Disk> = vec![Disk { path: "d".into(), size: SizeLimit::Unlimited, heads: 4 }], Restart, range 1..=2;
+        /// Remote memory.
+        rdma: bool = false, NoEffect;
     }
 
     /// The second section.
@@ -62,13 +72,33 @@ parameters! {
         /// Another number.
         number: u16 = 7, Dynamic;
     }
-}
 
-const NO_EFFECT: &[(&str, &[&str])] = &[("first", &["rdma"]), ("amqp", &["uri"])];
+    /// A section that is only known.
+    section amqp: Amqp, numbered "One more broker." {
+        /// Where messages go.
+        uri: String, NoEffect, secret;
+        /// How many.
+        depth: u32 = 4, NoEffect, range 1..=8, since "0.2.0";
+        /// A shift.
+        shift: i32 = -1, NoEffect;
+        /// Unset or not.
+        window: Option<u32> = None, NoEffect;
+        /// Where files are.
+        folder: PathBuf, NoEffect;
+        /// Efforts.
+        efforts: List<Effort> = List(Vec::new()), NoEffect;
+        /// More disks.
+        more: Vec<Disk> = Vec::new(), NoEffect, range 0..=2;
+        /// Keys.
+        keys: Vec<Key> = Vec::new(), NoEffect;
+        /// A pause.
+        pause: Seconds = Seconds(1), NoEffect, unit "seconds";
+    }
+}
 
 fn read(documents: Json) -> Reading<Parameters> {
     let documents: Documents = serde_json::from_value(documents).expect("an object");
-    Parameters::read(&documents, NO_EFFECT)
+    Parameters::read(&documents)
 }
 
 fn problems(documents: Json) -> Vec<Problem> {
@@ -121,7 +151,7 @@ fn scalars_are_read_from_strings_as_the_original_stored_them() {
 #[test]
 fn a_wrong_value_is_refused_with_its_place_and_what_is_allowed() {
     for (key, value, allowed) in [
-        ("flag", json!(1), "true or false"),
+        ("flag", json!(2), "true or false"),
         ("flag", json!("yes"), "true or false"),
         ("count", json!(0), "a whole number from 1 to 1000"),
         ("count", json!(1001), "a whole number from 1 to 1000"),
@@ -130,6 +160,8 @@ fn a_wrong_value_is_refused_with_its_place_and_what_is_allowed() {
         ("count", json!(1.5), "a whole number"),
         ("count", json!("+5"), "a whole number"),
         ("count", json!(""), "a whole number"),
+        ("count", json!("-0"), "a whole number"),
+        ("disks", json!(""), "a list of 1 to 2 objects"),
         ("count", json!(null), "a whole number"),
         ("total", json!("18446744073709551616"), "a whole number"),
         ("factor", json!(0.5), "a number from 1 to 20"),
@@ -191,6 +223,64 @@ fn unknown_keys_are_reported_and_never_fatal() {
 }
 
 #[test]
+fn what_has_no_effect_is_read_as_the_original_read_it_and_not_kept() {
+    let reading = read(json!({"amqp": {
+        "uri": 5, "depth": "9", "shift": "-3", "window": "7", "folder": "", "efforts": ["high", "high"],
+        "more": "", "pause": "60", "0": {"depth": 3, "colour": "red"}, "7": {},
+    }}));
+    assert_eq!(reading.parameters, Ok(Parameters::default()));
+    assert_eq!(reading.unknown, ["amqp.0.colour"]);
+    assert_eq!(reading.no_effect.len(), 10);
+    assert!(reading.no_effect.contains(&"amqp.7".to_owned()));
+    assert!(!Parameters::default().documents().contains_key("amqp"));
+}
+
+#[test]
+fn problems_do_not_show_secrets() {
+    for document in [
+        json!({"uri": ["hunter2"]}),
+        json!({"3": {"uri": ["hunter2"]}}),
+        json!({"keys": [{"open": 1, "key": ["hunter2"]}]}),
+        json!({"keys": {"key": "hunter2"}}),
+        json!({"keys": "hunter2"}),
+    ] {
+        let found = problems(json!({"amqp": document}));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(!found[0].to_string().contains("hunter2"), "{}", found[0]);
+        assert!(found[0].to_string().contains("***"), "{}", found[0]);
+    }
+    let shown = problems(json!({"amqp": {"keys": [{"open": "first", "key": "hunter2"}]}}))[0].to_string();
+    assert!(shown.contains("first"), "{shown}");
+}
+
+#[test]
+fn a_wrong_value_is_found_before_it_has_an_effect() {
+    for (key, value, allowed) in [
+        ("depth", json!("many"), "a whole number"),
+        ("shift", json!(1.5), "a whole number from -2147483648"),
+        ("window", json!("x"), "a whole number"),
+        ("folder", json!(["a"]), "a path"),
+        ("efforts", json!("high"), "a list, each element one of low, high"),
+        ("efforts[1]", json!("most"), "one of low, high"),
+        ("more[0].path", json!(null), "is missing"),
+        ("pause", json!("1s"), "a whole number"),
+        ("1", json!(3), "an object"),
+        ("0.depth", json!("few"), "a whole number"),
+    ] {
+        let document = match key {
+            "efforts[1]" => json!({"efforts": ["low", value]}),
+            "more[0].path" => json!({"more": [{"size": "3MB"}]}),
+            "0.depth" => json!({"0": {"depth": value}}),
+            key => json!({key: value}),
+        };
+        let found = problems(json!({"amqp": document}));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].section.as_str(), found[0].key.as_str()), ("amqp", key));
+        assert!(found[0].problem.contains(allowed), "{}", found[0]);
+    }
+}
+
+#[test]
 fn a_check_over_several_parameters_adds_its_problems() {
     let reading = read(json!({})).checked(|parameters| {
         vec![Problem::new("first", "count", json!(parameters.first.count), "must be less than second.number")]
@@ -206,7 +296,7 @@ fn written_documents_read_back_equal() {
     let parameters = parameters.parameters.expect("valid");
     let documents = parameters.documents();
     assert_eq!(documents["first"]["room"], json!("2MB"));
-    assert_eq!(Parameters::read(&documents, &[]).parameters, Ok(parameters));
+    assert_eq!(Parameters::read(&documents).parameters, Ok(parameters));
 }
 
 #[test]
@@ -214,7 +304,7 @@ fn the_sample_is_the_defaults() {
     let declarations = Parameters::declarations();
     let documents = sample(&declarations);
     assert_eq!(documents, Parameters::default().documents());
-    assert_eq!(Parameters::read(&documents, &[]).parameters, Ok(Parameters::default()));
+    assert_eq!(Parameters::read(&documents).parameters, Ok(Parameters::default()));
 }
 
 #[test]
@@ -225,7 +315,44 @@ fn the_reference_has_a_row_for_every_parameter() {
     ));
     assert!(page.contains("| `wait_ms` | milliseconds | `100` |"));
     assert!(page.contains("A time that is waited. |"));
+    assert!(page.contains("| `uri` | string, secret |  | a string | Where messages go. |"));
+    assert!(
+        page.contains("| `depth` | uint32 | `4` | a whole number from 1 to 8 | How many. Since 0.2.0. |")
+    );
+    assert!(page.contains("| `pause` | seconds | `1` |"));
+    assert!(page.contains("| `keys[].key` | string, secret | required | a string | The key itself. |"));
     assert!(page.contains("| `disks[].path` | path | required |"));
+}
+
+#[test]
+fn the_table_of_the_original_has_five_columns() {
+    let table = help_markdown(&Parameters::declarations());
+    // As the framework reads it: without the first two rows.
+    let rows: Vec<Vec<&str>> =
+        table.split("\n|").skip(2).map(|row| row.split('|').map(str::trim).collect()).collect();
+    assert_eq!(rows[0][..5], ["first", "flag", "false", "yes", "A switch."]);
+    assert_eq!(rows[1][..4], ["first", "count", "8", "no"]);
+    let uri = rows.iter().find(|row| row[1] == "uri").expect("a row");
+    assert_eq!(uri[..5], ["amqp", "uri", "---", "no", "Where messages go. Without effect."]);
+    let parameters: usize = Parameters::declarations().iter().map(|section| section.parameters.len()).sum();
+    assert_eq!(rows.len(), parameters);
+    assert!(table.starts_with("| component |"));
+}
+
+#[test]
+fn the_commented_sample_is_the_sample_between_comments() {
+    let text = commented_sample(&Parameters::declarations());
+    assert!(text.contains("// first: The first section.\n//\n// flag (bool)\n//     A switch.\n"), "{text}");
+    assert!(
+        text.contains("//     Allowed: a whole number from 1 to 1000. Takes effect: restart.\n"),
+        "{text}"
+    );
+    assert!(text.contains("// disks[].heads (uint32, heads)\n"), "{text}");
+    assert!(text.lines().filter(|line| line.starts_with("//")).all(|line| line.chars().count() <= 100));
+    let without_comments: String = text.lines().filter(|line| !line.starts_with("//")).collect();
+    let documents = serde_json::Deserializer::from_str(&without_comments).into_iter::<Json>();
+    let documents: Vec<Json> = documents.collect::<Result<_, _>>().expect("JSON");
+    assert_eq!(documents, sample(&Parameters::declarations()).into_values().collect::<Vec<_>>());
 }
 
 #[test]
@@ -236,6 +363,10 @@ fn the_json_schema_knows_types_ranges_and_categories() {
     assert_eq!(count["x-category"], json!("restart"));
     let disk = &schema["properties"]["first"]["properties"]["disks"]["items"];
     assert_eq!(disk["required"], json!(["path"]));
+    let amqp = &schema["properties"]["amqp"];
+    assert_eq!(amqp.get("required"), None);
+    assert_eq!(amqp["properties"]["depth"].get("maximum"), Some(&json!(u32::MAX)));
+    assert_eq!(amqp["properties"]["uri"]["x-secret"], json!(true));
 }
 
 #[test]
