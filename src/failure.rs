@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Rejected,
     /// Nobody answers.
     Unreachable,
+    /// Processes run with something else than what is stored for them.
+    NotInSync,
 }
 
 /// A failure with its one line for people, which says what to do next.
@@ -67,6 +69,7 @@ impl Failure {
             Kind::Conflict => 4,
             Kind::Rejected => 5,
             Kind::Unreachable => 6,
+            Kind::NotInSync => 7,
         })
     }
 }

@@ -36,6 +36,9 @@ pub(crate) struct Identity {
     /// The store that it follows; none: it was made by a version that did not record it, or has none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cluster_id: Option<ClusterId>,
+    /// Processes that served from the directory, this one included.
+    #[serde(default)]
+    starts: u64,
 }
 
 impl Identity {
@@ -53,6 +56,7 @@ impl Identity {
             vrouter_id: String::new(),
             configured: false,
             cluster_id: None,
+            starts: 0,
         };
         identity.extend(declarations, values);
         identity
@@ -125,6 +129,12 @@ impl Identity {
     /// Records the cluster of the store. Whether that is news.
     pub(crate) fn follow(&mut self, cluster: ClusterId) -> bool {
         self.cluster_id.replace(cluster) != Some(cluster)
+    }
+
+    /// Counts one more process that serves from the directory; gives their number.
+    pub(crate) fn count_start(&mut self) -> u64 {
+        self.starts = self.starts.saturating_add(1);
+        self.starts
     }
 
     /// Writes the identity.

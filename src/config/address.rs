@@ -39,6 +39,16 @@ pub(crate) fn find(global: &Global) -> Result<StoreUrl, Failure> {
     of_file(&file, "start the node with `ovs up`, or correct --endpoint")
 }
 
+/// vPool and host of the node in the data directory, unless the arguments name a store.
+pub(crate) fn node(global: &Global) -> Option<(String, String)> {
+    if global.endpoint.is_some() {
+        return None;
+    }
+    let directory = DataDir::locate(global.data_dir.as_deref()).ok()?;
+    let endpoints = endpoints_of_file(&directory.endpoints(), "").ok()?;
+    Some((endpoints.vpool_guid?, endpoints.vrouter_id?))
+}
+
 fn of_file(file: &Path, advice: &str) -> Result<StoreUrl, Failure> {
     match endpoints_of_file(file, advice)?.etcd {
         Some(address) if address.starts_with("http://") => of_http(&address),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::place::Place;
+use super::targets::Target;
 use crate::cluster_id::ClusterId;
 use cfg_client::KeyPath;
 
@@ -131,6 +132,38 @@ pub(crate) enum StoreCommand {
         /// About the change
         #[command(flatten)]
         message: Message,
+    },
+    /// Ask processes to take what is stored for them, wait for their answers and print them
+    Apply {
+        /// Store the documents SECTION.json of this directory first
+        directory: Option<PathBuf>,
+        /// Who
+        #[command(flatten)]
+        target: Target,
+        /// Delete the sections that are not in the directory
+        #[arg(long, requires = "directory")]
+        prune: bool,
+        /// Change nothing: the answers say what would be applied
+        #[arg(long)]
+        dry_run: bool,
+        /// Let sections that are gone go back to their defaults
+        #[arg(long)]
+        allow_reset: bool,
+        /// How long answers are waited for, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        wait: u64,
+        /// About the update
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Show for every process what it runs with and whether that is what is stored; exit code 7 if one is not in sync
+    Status {
+        /// Who
+        #[command(flatten)]
+        target: Target,
+        /// Wait until all are in sync, so many seconds at most
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
     },
     /// Write all documents to a file
     Export {

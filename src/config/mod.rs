@@ -3,6 +3,7 @@
 
 mod accept;
 pub(crate) mod address;
+mod apply;
 mod author;
 mod change;
 mod command;
@@ -13,14 +14,19 @@ mod place;
 mod read;
 mod reference;
 mod secret;
+mod status;
+mod targets;
 mod transfer;
 mod vpool;
 mod watch;
 mod write;
 
+pub(crate) use author::now;
 pub(crate) use command::ConfigCommand;
 use command::StoreCommand;
 pub(crate) use reference::help_markdown;
+
+use std::time::Duration;
 
 use cfg_client::{Content, Error, KeyPath, Options, Store};
 use cfg_schema::Documents;
@@ -28,6 +34,7 @@ use serde::Serialize;
 
 use change::{Edit, Intent};
 use place::Place;
+use targets::Targets;
 
 use crate::args::Global;
 use crate::failure::{Failure, Kind};
@@ -56,12 +63,13 @@ pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure
         ConfigCommand::Sample => return reference::sample(global.json),
     };
     let url = address::find(global)?;
+    let node = address::node(global);
     let rounds = if matches!(command, StoreCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
     let store = Store::open(&url, Options { rounds, ..Options::default() }).map_err(failure_of)?;
     let session = Session { store, json: global.json };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
-    runtime.block_on(session.run(command))
+    runtime.block_on(session.run(command, node))
 }
 
 /// Stores documents below `path` where there is nothing yet, all or none, with their history. `false`: there is
@@ -85,7 +93,7 @@ pub(crate) async fn store_first(
 }
 
 impl Session {
-    async fn run(&self, command: StoreCommand) -> Result<(), Failure> {
+    async fn run(&self, command: StoreCommand, node: Option<(String, String)>) -> Result<(), Failure> {
         match command {
             StoreCommand::List { prefix } => self.list(&prefix).await,
             StoreCommand::ListRecursive { prefix } => self.list_recursive(&prefix).await,
@@ -108,6 +116,15 @@ impl Session {
             StoreCommand::Diff { key, old, new, secrets } => self.diff(&key, old, new, secrets.show).await,
             StoreCommand::Revert { key, revision, message } => {
                 self.revert(&key, revision, message.text).await
+            }
+            StoreCommand::Apply { directory, target, prune, dry_run, allow_reset, wait, message } => {
+                let (wait, note) = (Duration::from_secs(wait), message.text);
+                let directory = directory.as_deref();
+                let wish = apply::Wish { directory, prune, dry_run, allow_reset, wait, note };
+                self.apply(&Targets::of(&target, node)?, wish).await
+            }
+            StoreCommand::Status { target, wait } => {
+                self.status(&Targets::of(&target, node)?, wait.map(Duration::from_secs)).await
             }
             StoreCommand::Export { file, prefix, secrets } => self.export(&file, &prefix, secrets.show).await,
             StoreCommand::Import { file, message } => self.import(&file, message.text).await,

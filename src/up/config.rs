@@ -1,16 +1,19 @@
 //! The configuration that a node starts with: its documents in the store.
 
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use cfg_client::{Age, Error, EtcdSource, FileSource, KeyPath, LastGood, Snapshot, Store, StoreUrl};
+use cfg_client::{Error, FileSource, KeyPath, Store, StoreUrl};
 use cfg_schema::{Category, Documents, Problem};
 use serde_json::{Map, Value as Json};
-use volumedriver::parameters::{self, Parameters};
+use volumedriver::parameters::Parameters;
 use volumedriver::volume::address::BootId;
 
+use super::chosen::{self, Choice, Chosen, check};
 use super::other_store::{follow, other_cluster};
 use super::store::Embedded;
+use crate::agent::place::Place;
+use crate::agent::reading::Failed;
 use crate::args::DriverArgs;
 use crate::cluster_id::ClusterId;
 use crate::config;
@@ -21,14 +24,18 @@ use crate::identity::Identity;
 
 /// What a node starts with.
 pub(super) struct Start {
-    /// The checked values.
-    pub(super) parameters: Parameters,
+    /// What it runs with.
+    pub(super) chosen: Chosen,
     /// Who the node is.
     pub(super) identity: Identity,
     /// The URL of its documents.
     pub(super) url: String,
     /// The store that they are in.
     pub(super) store: Store,
+    /// Where in it.
+    pub(super) place: Place,
+    /// Its cluster; `None`: it did not answer, and it is not recorded.
+    pub(super) cluster: Option<ClusterId>,
     /// Where that is.
     pub(super) etcd: String,
 }
@@ -52,24 +59,15 @@ pub(super) async fn load(directory: &DataDir, embedded: &Embedded) -> Result<Sta
     if identity.name_node(random_uuid)? || is_first {
         identity.write(&directory.identity())?;
     }
-    let path = config_path(&identity)?;
-    store_first(directory, embedded, &path, &mut identity, old).await?;
+    let place = place_of(&identity)?;
+    store_first(directory, embedded, &place.config, &mut identity, old).await?;
 
-    let url = format!("etcd://{}{path}", embedded.address);
-    let source = StoreUrl::parse(&url)
-        .and_then(|parsed| EtcdSource::new(&url, &parsed, cfg_client::Options::default()))
-        .map_err(|error| read_failure(&error))?;
-    let parameters = match source.read("").await {
-        Ok(snapshot) => checked_or_last_good(directory, &identity, &url, &snapshot)?,
-        Err(error @ (Error::Syntax { .. } | Error::TooLarge { .. })) => {
-            last_good(directory, &identity, &read_failure(&error).to_string())?
-                .ok_or_else(|| read_failure(&error))?
-        }
-        Err(error) => return Err(read_failure(&error)),
-    };
-    settle_identity(directory, &mut identity, &parameters)?;
+    let url = format!("etcd://{}{}", embedded.address, place.config);
+    let choice = Choice { directory, identity: Some(&identity), url: &url, max_age: None };
+    let chosen = choice.choose(chosen::read(&embedded.store, &place).await)?;
+    settle_identity(directory, &mut identity, &chosen.parameters)?;
     let (store, etcd) = (embedded.store.clone(), format!("http://{}", embedded.address));
-    Ok(Start { parameters, identity, url, store, etcd })
+    Ok(Start { chosen, cluster: embedded.cluster(), identity, url, store, place, etcd })
 }
 
 /// Reads and checks the configuration of a driver in a store that others run. While that cannot be reached the last
@@ -78,7 +76,7 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
     // The arguments are not taken without one.
     let url = arguments.config.clone().unwrap_or_default();
     let parsed = StoreUrl::parse(&url).map_err(|error| read_failure(&error))?;
-    let (vpool_guid, vrouter_id) = place_of(&parsed.path).ok_or_else(|| {
+    let (vpool_guid, vrouter_id) = host_of(&parsed.path).ok_or_else(|| {
         Failure::usage(format!("--config {url:?}: the path must be /ovs/vpools/GUID/hosts/ID/config"))
     })?;
     let known = Identity::read(&directory.identity())?;
@@ -95,34 +93,27 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
             ),
         ));
     }
-    let source = EtcdSource::new(&url, &parsed, cfg_client::Options::default());
-    let source = source.map_err(|error| read_failure(&error))?;
-    if let Some(recorded) = known.as_ref().and_then(|identity| identity.cluster(directory)) {
-        source.store().expect_cluster(recorded.number());
+    let store = Store::open(&parsed, cfg_client::Options::default()).map_err(|error| read_failure(&error))?;
+    let recorded = known.as_ref().and_then(|identity| identity.cluster(directory));
+    if let Some(recorded) = recorded {
+        store.expect_cluster(recorded.number());
     }
-    let read = match source.read("").await {
-        Err(Error::OtherCluster { expected, found }) => {
+    let place = Place::of(vpool_guid, vrouter_id).map_err(|error| read_failure(&error))?;
+    let read = match chosen::read(&store, &place).await {
+        Err(Failed::Store(Error::OtherCluster { expected, found })) => {
             let place = format!("the store at {}", parsed.endpoints.join(","));
             return Err(other_cluster(directory, expected, found, &place));
         }
         read => read,
     };
-    let cluster = read.as_ref().ok().and_then(|snapshot| snapshot.cluster_id).and_then(ClusterId::of);
-    let (parameters, known) = match (read, known) {
-        (Ok(snapshot), Some(identity)) => {
-            (checked_or_last_good(directory, &identity, &url, &snapshot)?, Some(identity))
-        }
-        (Ok(snapshot), None) => (checked_first(directory, &url, &snapshot)?, None),
-        (Err(error @ (Error::Unreachable { .. } | Error::Denied { .. })), Some(identity)) => {
-            let age = Duration::from_secs(arguments.last_good_max_age.saturating_mul(3600));
-            (stale(directory, &identity, &error, age)?, Some(identity))
-        }
-        (Err(error), _) => return Err(read_failure(&error)),
-    };
+    let cluster = read.as_ref().ok().and_then(|(stored, _)| ClusterId::of(stored.cluster_id));
+    let max_age = Duration::from_secs(arguments.last_good_max_age.saturating_mul(3600));
+    let choice = Choice { directory, identity: known.as_ref(), url: &url, max_age: Some(max_age) };
+    let chosen = choice.choose(read)?;
     let mut identity = match known {
         Some(identity) => identity,
         None => {
-            let (declarations, values) = (Parameters::declarations(), parameters.documents());
+            let (declarations, values) = (Parameters::declarations(), chosen.parameters.documents());
             let mut identity = Identity::new(random_uuid()?, &declarations, &values);
             identity.place(vpool_guid, vrouter_id);
             identity.write(&directory.identity())?;
@@ -132,58 +123,22 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
     if cluster.is_some_and(|cluster| identity.follow(cluster)) {
         identity.write(&directory.identity())?;
     }
-    settle_identity(directory, &mut identity, &parameters)?;
+    settle_identity(directory, &mut identity, &chosen.parameters)?;
     let etcd = format!("http://{}", parsed.endpoints.join(",http://"));
-    let store = source.store().clone();
-    Ok(Start { parameters, identity, url, store, etcd })
+    Ok(Start { chosen, cluster: cluster.or(recorded), identity, url, store, place, etcd })
 }
 
 /// GUID and ID of `/ovs/vpools/GUID/hosts/ID/config`.
-fn place_of(path: &KeyPath) -> Option<(&str, &str)> {
+fn host_of(path: &KeyPath) -> Option<(&str, &str)> {
     let (guid, rest) = path.as_str().strip_prefix("/ovs/vpools/")?.split_once('/')?;
     let id = rest.strip_prefix("hosts/")?.strip_suffix("/config")?;
     (!id.contains('/')).then_some((guid, id))
 }
 
-/// The first configuration of a directory: there is nothing to fall back on.
-fn checked_first(directory: &DataDir, url: &str, snapshot: &Snapshot) -> Result<Parameters, Failure> {
-    warn_of(&snapshot.documents);
-    let parameters = check(&snapshot.documents, None).map_err(|problems| rejected(url, &problems))?;
-    keep(directory, url, snapshot);
-    Ok(parameters)
-}
-
-/// The last good configuration, if it is not older than `max_age`, while the store cannot be read because of `error`.
-fn stale(
-    directory: &DataDir,
-    identity: &Identity,
-    error: &Error,
-    max_age: Duration,
-) -> Result<Parameters, Failure> {
-    let age = LastGood::read(&directory.last_good()).map(|copy| copy.age(SystemTime::now()));
-    match age {
-        Ok(Age::Of(age)) if age > max_age => {
-            let (hours, limit) = (age.as_secs() / 3600, max_age.as_secs() / 3600);
-            return Err(Failure::new(
-                Kind::Unreachable,
-                format!(
-                    "{error}; the last good configuration is {hours} h old, more than --last-good-max-age {limit}"
-                ),
-            ));
-        }
-        Ok(Age::ClockWentBack(by)) => {
-            tracing::warn!(?by, "the clock went back since the last good configuration")
-        }
-        Ok(Age::Of(_)) | Err(_) => {}
-    }
-    last_good(directory, identity, &error.to_string())?.ok_or_else(|| read_failure(error))
-}
-
-/// Where the documents of the node are.
-fn config_path(identity: &Identity) -> Result<KeyPath, Failure> {
-    let (vpool, vrouter) = (identity.vpool_guid(), identity.vrouter_id());
-    let path = format!("/ovs/vpools/{vpool}/hosts/{vrouter}/config");
-    KeyPath::parse(&path).map_err(|error| Failure::failed(format!("identity.json: {error}")))
+/// Where the node has its keys.
+fn place_of(identity: &Identity) -> Result<Place, Failure> {
+    Place::of(identity.vpool_guid(), identity.vrouter_id())
+        .map_err(|error| Failure::failed(format!("identity.json: {error}")))
 }
 
 /// The documents in files that an older version left, if they are still to be moved.
@@ -241,88 +196,6 @@ fn retire(directory: &DataDir) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks what was read, and keeps it for the day when the next one is wrong.
-fn checked_or_last_good(
-    directory: &DataDir,
-    identity: &Identity,
-    url: &str,
-    snapshot: &Snapshot,
-) -> Result<Parameters, Failure> {
-    if snapshot.documents.is_empty() {
-        return Err(read_failure(&Error::Absent { place: url.to_owned() }));
-    }
-    let mut documents = snapshot.documents.clone();
-    identity.complete(&mut documents);
-    warn_of(&documents);
-    match check(&documents, Some(identity)) {
-        Ok(parameters) => {
-            keep(directory, url, snapshot);
-            Ok(parameters)
-        }
-        Err(problems) => {
-            let failure = rejected(url, &problems);
-            last_good(directory, identity, &failure.to_string())?.ok_or(failure)
-        }
-    }
-}
-
-/// Keeps what works, for the day when the next one does not.
-fn keep(directory: &DataDir, url: &str, snapshot: &Snapshot) {
-    if let Err(error) = LastGood::new(url, snapshot, SystemTime::now()).write(&directory.last_good()) {
-        tracing::warn!(%error, "no copy of the configuration is kept");
-    }
-}
-
-/// The configuration of the last start, when that of now cannot be used because of `reason`.
-fn last_good(directory: &DataDir, identity: &Identity, reason: &str) -> Result<Option<Parameters>, Failure> {
-    let copy = match LastGood::read(&directory.last_good()) {
-        Ok(copy) => copy,
-        Err(Error::Absent { .. }) => return Ok(None),
-        Err(error) => {
-            tracing::error!(%error, "the last good configuration cannot be used");
-            return Ok(None);
-        }
-    };
-    let mut documents = copy.documents;
-    identity.complete(&mut documents);
-    match check(&documents, Some(identity)) {
-        Ok(parameters) => {
-            tracing::error!(
-                reason,
-                revision = copy.revision,
-                "degraded: running on the last good configuration"
-            );
-            Ok(Some(parameters))
-        }
-        Err(problems) => {
-            tracing::error!(
-                problems = list(&problems),
-                "the last good configuration is not good for this version"
-            );
-            Ok(None)
-        }
-    }
-}
-
-/// Names the keys that do nothing.
-fn warn_of(documents: &Documents) {
-    let reading = parameters::read(documents);
-    for key in &reading.unknown {
-        tracing::warn!(key, "unknown configuration key; it is kept and has no effect");
-    }
-    for key in &reading.no_effect {
-        tracing::warn!(key, "this configuration key has no effect in this program");
-    }
-}
-
-/// Reads parameters out of documents; what is immutable must be what `identity` says.
-fn check(documents: &Documents, identity: Option<&Identity>) -> Result<Parameters, Vec<Problem>> {
-    let parameters = parameters::read(documents).parameters?;
-    let differences =
-        identity.map(|identity| identity.differences(&parameters.documents())).unwrap_or_default();
-    if differences.is_empty() { Ok(parameters) } else { Err(differences) }
-}
-
 /// Records immutable values of a newer version.
 fn settle_identity(directory: &DataDir, identity: &mut Identity, values: &Parameters) -> Result<(), Failure> {
     if identity.extend(&Parameters::declarations(), &values.documents()) {
@@ -347,7 +220,7 @@ fn immutable_defaults() -> Documents {
     documents
 }
 
-fn list(problems: &[Problem]) -> String {
+pub(super) fn list(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
 
@@ -355,14 +228,14 @@ fn rejected_file(directory: &DataDir, problems: &[Problem]) -> Failure {
     rejected(&directory.config().join("<section>.json").display().to_string(), problems)
 }
 
-fn rejected(place: &str, problems: &[Problem]) -> Failure {
+pub(super) fn rejected(place: &str, problems: &[Problem]) -> Failure {
     Failure::new(
         Kind::Rejected,
         format!("the configuration is rejected: {}; correct {place}", list(problems)),
     )
 }
 
-fn read_failure(error: &Error) -> Failure {
+pub(super) fn read_failure(error: &Error) -> Failure {
     if let Error::Absent { place } = error {
         let advice = "the node does not serve without it; `ovs cfg run` runs the store alone, `ovs config import` \
                       puts documents back";

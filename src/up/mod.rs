@@ -3,6 +3,7 @@
 //! Start: take the directory, read the configuration, bind, recover, serve, say so. Ports are bound before recovery, so
 //! that a taken one is found at once and clients that connect early wait instead of being refused.
 
+mod chosen;
 mod claims;
 mod config;
 mod health;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use cfg_engine::Process as Described;
 use indicatif::MultiProgress;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -28,7 +30,9 @@ use self::claims::Claims;
 use self::listen::Sockets;
 use self::node::Node;
 use self::store::Embedded;
+use crate::agent::{Agent, Surroundings};
 use crate::args::{DriverArgs, Global, NewVolume, NodeArgs, UpArgs};
+use crate::cluster_id::ClusterId;
 use crate::data_dir::DataDir;
 use crate::driver::{Driver, DriverOptions, StartReport, VolumeError};
 use crate::endpoints::Endpoints;
@@ -149,17 +153,17 @@ impl Process<'_> {
         bars: Bars,
     ) -> Result<(), Failure> {
         let Process { global, arguments, directory } = *self;
-        let mut parameters = start.parameters;
+        let mut parameters = start.chosen.parameters.clone();
         if arguments.ephemeral {
             parameters.nbd.nbd_port = 0;
             parameters.http.http_port = 0;
         }
         let sockets = Sockets::bind(arguments.listen, &parameters, directory).await?;
         let endpoints = Endpoints {
-            etcd: Some(start.etcd),
+            etcd: Some(start.etcd.clone()),
             vpool_guid: Some(start.identity.vpool_guid().to_owned()),
             vrouter_id: Some(start.identity.vrouter_id().to_owned()),
-            config: Some(start.url),
+            config: Some(start.url.clone()),
             ..sockets.endpoints(directory)?
         };
         let node = Node::new(parameters.http.admin_operations_in_flight);
@@ -199,6 +203,7 @@ impl Process<'_> {
         let here = driver.list().into_iter().map(|volume| volume.name.to_string()).collect();
         node.claims_by(settle_claims(&start.store, &start.identity, &here).await?);
         node.started(driver).await;
+        let agent = take_updates(directory, start)?;
         let admin = admin::server::router(Arc::clone(&node));
         servers.spawn(http::serve(sockets.admin, admin, http.for_operations(), stopped));
 
@@ -213,12 +218,33 @@ impl Process<'_> {
             }
         }
         tokio::select! {
-            () = finish(node, servers, stop) => opened.map(drop),
+            () = finish(agent, node, servers, stop) => opened.map(drop),
             () = signals.second() => Err(Failure::failed(
                 "stopped at once; what was flushed is safe, and the next start recovers the rest that was written",
             )),
         }
     }
+}
+
+/// From now on the process takes updates of its configuration.
+fn take_updates(directory: &DataDir, start: config::Start) -> Result<Agent, Failure> {
+    let config::Start { chosen, mut identity, url, store, place, cluster, .. } = start;
+    let incarnation = identity.count_start();
+    identity.write(&directory.identity())?;
+    let process = Described {
+        node: identity.vrouter_id().to_owned(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster_id: cluster.map(ClusterId::number),
+        incarnation,
+        started: crate::config::now(),
+    };
+    let surroundings =
+        Surroundings { store, place, url, last_good: directory.last_good(), process, components: Vec::new() };
+    let chosen::Chosen { parameters, documents, revision, source, previous, frozen, standing } = chosen;
+    let start =
+        cfg_engine::Start { values: parameters, documents, revision, source, previous, frozen, standing };
+    Ok(Agent::start(surroundings, start))
 }
 
 /// Waits until a store of its own takes no part any more; else for ever.
@@ -353,8 +379,9 @@ fn announce(global: &Global, directory: &DataDir, endpoints: &Endpoints) -> Resu
 }
 
 /// Finishes what is in flight and makes it durable.
-async fn finish(node: Arc<Node>, mut servers: JoinSet<()>, stop: watch::Sender<bool>) {
+async fn finish(agent: Agent, node: Arc<Node>, mut servers: JoinSet<()>, stop: watch::Sender<bool>) {
     tracing::info!("stopping");
+    agent.stop().await;
     stop.send_replace(true);
     if timeout(LAST_ANSWERS, async { while servers.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("connections that did not end are closed");

@@ -76,6 +76,8 @@ pub fn read(documents: &Documents) -> Reading<Parameters> {
     Parameters::read(documents).checked(check)
 }
 
+cfg_engine::configuration!(Parameters, check);
+
 /// What values that are valid on their own cannot be together.
 fn check(parameters: &Parameters) -> Vec<Problem> {
     let Parameters { scocache, volume_manager, .. } = parameters;

@@ -1,0 +1,415 @@
+//! Takes updates of the configuration for a process: drives [`cfg_engine::Engine`], which decides, with the store, which
+//! is watched and written, and with the components, which prepare and commit.
+//!
+//! One task owns the engine. What takes time runs beside it and comes back as an input.
+
+pub(crate) mod component;
+pub(crate) mod place;
+pub(crate) mod reading;
+mod watching;
+mod writing;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use cfg_client::{Error, LastGood, Snapshot, Store};
+use cfg_engine::{Engine, Feedback, Input, Options, Output, Process, Start, Status, Written};
+use cfg_schema::{Change, Documents, Problem};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::time::{interval, sleep, timeout};
+use volumedriver::parameters::Parameters;
+
+use self::component::{Component, Guards, prepare_all};
+use self::place::Place;
+use self::watching::News;
+use self::writing::Writer;
+
+/// News that wait for the engine; the watches wait then.
+const NEWS: usize = 64;
+/// How long the status of a process that says nothing more stays.
+const STATUS_TTL: Duration = Duration::from_secs(10);
+/// Pause between tries to reach a store that is away.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the end waits for what is on its way to the store.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// What an agent works with.
+pub(crate) struct Surroundings {
+    /// The store.
+    pub(crate) store: Store,
+    /// Where the process has its keys.
+    pub(crate) place: Place,
+    /// The URL of its documents, for the last good copy.
+    pub(crate) url: String,
+    /// The file of the last good copy.
+    pub(crate) last_good: PathBuf,
+    /// Who it is.
+    pub(crate) process: Process,
+    /// Those who take parameters.
+    pub(crate) components: Vec<Box<dyn Component>>,
+}
+
+/// An agent at work.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    /// Begins: from now on updates are taken.
+    pub(crate) fn start(surroundings: Surroundings, start: Start<Parameters>) -> Agent {
+        let (stop, stopped) = oneshot::channel();
+        Agent { stop, task: tokio::spawn(Drive::new(surroundings).run(start, stopped)) }
+    }
+
+    /// Answers what can be answered, takes the status away, and ends.
+    pub(crate) async fn stop(self) {
+        let Agent { stop, mut task } = self;
+        // It may have ended.
+        let _ = stop.send(());
+        if timeout(PARTING, &mut task).await.is_err() {
+            tracing::warn!("the store does not take the last words of this process");
+            task.abort();
+        }
+    }
+}
+
+/// What ends beside the engine.
+enum Done {
+    Input(Input<Parameters>),
+    Prepared(u64, Result<Guards, Vec<Problem>>),
+    /// The deadline passed, and the prepare goes on.
+    Late(u64, JoinHandle<Result<Guards, Vec<Problem>>>),
+    /// With the writer that is free again.
+    Wrote(u64, Written, Box<Writer>),
+    /// A sign of life, or its failure.
+    Lived(Result<bool, Error>, Box<Writer>),
+    Looked(Result<Vec<cfg_engine::Standing>, Error>),
+    Observed(Result<reading::Stored, reading::Failed>),
+}
+
+/// What is to be written, one after the other.
+enum Words {
+    Feedback(Box<Feedback>),
+    Status(Box<Status>),
+}
+
+/// The task that owns the engine.
+struct Drive {
+    store: Store,
+    place: Place,
+    url: String,
+    last_good: PathBuf,
+    components: Arc<[Box<dyn Component>]>,
+    options: Options,
+    cluster_id: Option<u64>,
+    engine: Engine<Parameters>,
+    began: Instant,
+    jobs: JoinSet<Done>,
+    /// What was prepared and is neither committed nor abandoned.
+    guards: BTreeMap<u64, Guards>,
+    /// `None` while it writes.
+    writer: Option<Box<Writer>>,
+    /// At most one: the engine waits for its answer.
+    words: Option<(u64, Words)>,
+    /// The status was lost while nobody could write.
+    looking: bool,
+    observing: bool,
+    /// Documents changed since the last look was begun.
+    changed: bool,
+    gone: bool,
+}
+
+impl Drive {
+    fn new(surroundings: Surroundings) -> Drive {
+        let Surroundings { store, place, url, last_good, process, components } = surroundings;
+        let options = Options::default();
+        let writer = Box::new(Writer::new(store.clone(), place.clone(), STATUS_TTL));
+        Drive {
+            store,
+            place,
+            url,
+            last_good,
+            components: components.into(),
+            cluster_id: process.cluster_id,
+            engine: Engine::new(options.clone(), process),
+            options,
+            began: Instant::now(),
+            jobs: JoinSet::new(),
+            guards: BTreeMap::new(),
+            writer: Some(writer),
+            words: None,
+            looking: false,
+            observing: false,
+            changed: false,
+            gone: false,
+        }
+    }
+
+    async fn run(mut self, start: Start<Parameters>, mut stopped: oneshot::Receiver<()>) {
+        let read = match &start.source {
+            cfg_engine::Source::Store => Some(start.revision),
+            cfg_engine::Source::LastGood { observed, .. } => *observed,
+        };
+        let (news, mut heard) = mpsc::channel(NEWS);
+        let _watches = watching::watch(&self.store, &self.place, read.map(|read| read + 1), RETRY, &news);
+        drop(news);
+        let mut life = interval(STATUS_TTL / 3);
+        let mut stopping = false;
+        self.tell(Input::Started(Box::new(start))).await;
+        if read.is_none() {
+            self.away().await;
+        }
+        while !self.gone {
+            tokio::select! {
+                Some(done) = self.jobs.join_next() => match done {
+                    Ok(done) => self.done(done).await,
+                    Err(error) => tracing::error!(%error, "a job of the agent failed"),
+                },
+                Some(news) = heard.recv() => self.hear(news).await,
+                _ = life.tick() => self.live(),
+                _ = &mut stopped, if !stopping => {
+                    stopping = true;
+                    self.tell(Input::Shutdown).await;
+                }
+            }
+        }
+        while let Some(done) = self.jobs.join_next().await {
+            match done {
+                Ok(Done::Wrote(_, _, writer) | Done::Lived(_, writer)) => self.writer = Some(writer),
+                Ok(Done::Prepared(_, guards)) => drop(guards),
+                _ => {}
+            }
+            if self.writer.is_some() {
+                break;
+            }
+        }
+        if let Some(mut writer) = self.writer.take() {
+            writer.leave().await;
+        }
+    }
+
+    /// Tells the engine, and does what it wants.
+    async fn tell(&mut self, input: Input<Parameters>) {
+        for output in self.engine.handle(self.began.elapsed(), input) {
+            self.carry_out(output).await;
+        }
+    }
+
+    async fn carry_out(&mut self, output: Output<Parameters>) {
+        match output {
+            Output::Read { token, revision, rollout } => {
+                let (store, place, limits) =
+                    (self.store.clone(), self.place.clone(), self.options.references.clone());
+                self.jobs.spawn(async move {
+                    let read = reading::read(&store, &place, revision, rollout.as_deref(), &limits).await;
+                    Done::Input(Input::Read(token, read.map(|stored| stored.reading).map_err(Into::into)))
+                });
+            }
+            Output::Prepare { token, values, changes, deadline } => {
+                self.prepare(token, *values, changes, deadline)
+            }
+            Output::Commit { token } => {
+                let Some(guards) = self.guards.remove(&token) else { return };
+                self.jobs.spawn(async move {
+                    let broken = spawn_blocking(move || guards.commit()).await;
+                    let broken = broken.unwrap_or_else(|error| {
+                        tracing::error!(%error, "a component broke its word");
+                        Vec::new()
+                    });
+                    Done::Input(Input::Committed(token, broken))
+                });
+            }
+            Output::Abandon { token } => {
+                if let Some(guards) = self.guards.remove(&token) {
+                    // It may have files to close.
+                    drop(spawn_blocking(move || drop(guards)));
+                }
+            }
+            Output::WriteFeedback { token, feedback } => {
+                log(&feedback);
+                self.say(token, Words::Feedback(feedback));
+            }
+            Output::WriteStatus { token, status } => self.say(token, Words::Status(status)),
+            Output::Keep { revision, documents } => self.keep(revision, documents).await,
+            Output::Exit => self.gone = true,
+        }
+    }
+
+    fn prepare(&mut self, token: u64, values: Parameters, changes: Vec<Change>, deadline: Duration) {
+        let components = Arc::clone(&self.components);
+        self.jobs.spawn(async move {
+            let mut preparing = spawn_blocking(move || prepare_all(&components, &values, &changes));
+            match timeout(deadline, &mut preparing).await {
+                Ok(prepared) => Done::Prepared(token, prepared.unwrap_or_else(|error| Err(failed(&error)))),
+                Err(_) => Done::Late(token, preparing),
+            }
+        });
+    }
+
+    /// Writes when the writer is free.
+    fn say(&mut self, token: u64, words: Words) {
+        self.words = Some((token, words));
+        self.write();
+    }
+
+    fn write(&mut self) {
+        if self.words.is_none() {
+            return;
+        }
+        let Some(mut writer) = self.writer.take() else { return };
+        let Some((token, words)) = self.words.take() else { return };
+        self.jobs.spawn(async move {
+            let written = match words {
+                Words::Feedback(feedback) => writer.feedback(&feedback).await,
+                Words::Status(status) => writer.status(&status).await,
+            };
+            Done::Wrote(token, written, writer)
+        });
+    }
+
+    fn live(&mut self) {
+        // Who writes lives.
+        let Some(mut writer) = self.writer.take() else { return };
+        self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
+    }
+
+    async fn keep(&mut self, revision: i64, documents: Documents) {
+        let revision = u64::try_from(revision).unwrap_or(0);
+        let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents };
+        let copy = LastGood::new(&self.url, &snapshot, SystemTime::now());
+        let path = self.last_good.clone();
+        let kept = spawn_blocking(move || copy.write(&path)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "no copy of the configuration is kept");
+        }
+    }
+
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Input(input) => {
+                let away = matches!(&input, Input::Read(_, Err(cfg_engine::ReadFailure::Away)));
+                self.tell(input).await;
+                if away {
+                    self.away().await;
+                }
+            }
+            Done::Prepared(token, Ok(guards)) => {
+                self.guards.insert(token, guards);
+                self.tell(Input::Prepared(token, Ok(()))).await;
+            }
+            Done::Prepared(token, Err(problems)) => self.tell(Input::Prepared(token, Err(problems))).await,
+            Done::Late(token, preparing) => {
+                self.tell(Input::PrepareTimedOut(token)).await;
+                self.jobs.spawn(async move {
+                    Done::Prepared(token, preparing.await.unwrap_or_else(|error| Err(failed(&error))))
+                });
+            }
+            Done::Wrote(token, written, writer) => {
+                self.writer = Some(writer);
+                self.tell(Input::Written(token, written)).await;
+                if written == Written::Away {
+                    self.away().await;
+                }
+                self.write();
+            }
+            Done::Lived(lived, writer) => {
+                self.writer = Some(writer);
+                match lived {
+                    Ok(true) => {}
+                    Ok(false) => self.tell(Input::StatusLost).await,
+                    Err(error) => {
+                        tracing::debug!(%error, "no sign of life");
+                        self.away().await;
+                    }
+                }
+                self.write();
+            }
+            Done::Looked(Ok(standing)) => {
+                self.looking = false;
+                self.tell(Input::Listed(standing)).await;
+                self.observe();
+            }
+            Done::Looked(Err(error)) => {
+                tracing::debug!(%error, "the configuration store is away");
+                self.look(RETRY);
+            }
+            Done::Observed(stored) => {
+                self.observing = false;
+                match stored {
+                    Ok(stored) => self.tell(Input::Observed(stored.reading)).await,
+                    Err(reading::Failed::Refused { problems, .. }) => {
+                        tracing::warn!(?problems, "what is stored cannot be used");
+                    }
+                    Err(reading::Failed::Store(error)) => {
+                        tracing::debug!(%error, "no look at what is stored")
+                    }
+                }
+                if std::mem::take(&mut self.changed) {
+                    self.observe();
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, news: News) {
+        match news {
+            News::Update(key) => self.tell(Input::Seen(key)).await,
+            News::Frozen(revision, frozen) => self.tell(Input::Frozen(revision, frozen)).await,
+            News::Documents => self.observe(),
+            News::Missed if !self.looking => self.look(Duration::ZERO),
+            News::Missed => {}
+            News::Away => self.away().await,
+        }
+    }
+
+    /// The store does not answer: from now on it is asked until it does.
+    async fn away(&mut self) {
+        if !self.looking {
+            self.tell(Input::StoreAway).await;
+            self.look(RETRY);
+        }
+    }
+
+    fn look(&mut self, after: Duration) {
+        self.looking = true;
+        let (store, place, bytes) = (self.store.clone(), self.place.clone(), self.options.update_bytes);
+        self.jobs.spawn(async move {
+            sleep(after).await;
+            Done::Looked(reading::standing(&store, &place, None, bytes).await)
+        });
+    }
+
+    /// Reads what is stored now, without taking it.
+    fn observe(&mut self) {
+        if std::mem::replace(&mut self.observing, true) {
+            self.changed = true;
+            return;
+        }
+        let (store, place, limits) =
+            (self.store.clone(), self.place.clone(), self.options.references.clone());
+        self.jobs
+            .spawn(async move { Done::Observed(reading::read(&store, &place, None, None, &limits).await) });
+    }
+}
+
+/// A component that broke down while it prepared.
+fn failed(error: &tokio::task::JoinError) -> Vec<Problem> {
+    vec![Problem::new("", "", serde_json::Value::Null, format!("a component failed: {error}"))]
+}
+
+/// Says on the log what came of an update.
+fn log(feedback: &Feedback) {
+    let Feedback { id, revision, outcome, applied, pending_restart, rejected, .. } = feedback;
+    let (outcome, applied, pending) =
+        (format!("{outcome:?}").to_lowercase(), applied.len(), pending_restart.len());
+    tracing::info!(id, revision, outcome, applied, pending_restart = pending, "update of the configuration");
+    for rejected in rejected {
+        let place = format!("{}.{}", rejected.component, rejected.param);
+        tracing::warn!(id, place, problem = rejected.problem, "refused");
+    }
+}

@@ -1,0 +1,169 @@
+//! Reading what is stored for a process: everything at one revision.
+
+use std::collections::BTreeMap;
+
+use cfg_client::{Content, Error, KeyPath, Store};
+use cfg_engine::{
+    Feedback, Limits, ReadFailure, Reading, Scope, Snapshot, Standing, Update, UpdateKey, is_id,
+};
+use cfg_schema::{Documents, Problem};
+use serde_json::Value as Json;
+
+use super::place::Place;
+
+/// What is stored, with the cluster that says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// The store's cluster.
+    pub(crate) cluster_id: u64,
+    /// Documents and what they refer to, and whether the process is frozen.
+    pub(crate) reading: Reading,
+}
+
+/// Why nothing was read.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The store was not reached, or refuses.
+    Store(Error),
+    /// What it has cannot be used.
+    Refused {
+        /// The revision that was read.
+        revision: i64,
+        /// Why not.
+        problems: Vec<Problem>,
+    },
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed::Store(error)
+    }
+}
+
+impl From<Failed> for ReadFailure {
+    fn from(failed: Failed) -> ReadFailure {
+        match failed {
+            Failed::Refused { problems, .. } => ReadFailure::Refused(problems),
+            Failed::Store(Error::Compacted) => ReadFailure::Compacted,
+            Failed::Store(_) => ReadFailure::Away,
+        }
+    }
+}
+
+/// Reads all documents and what they refer to; without `revision` as they are now. With `rollout` its change set is
+/// laid over them. No document at all is an empty set.
+pub(crate) async fn read(
+    store: &Store,
+    place: &Place,
+    revision: Option<i64>,
+    rollout: Option<&str>,
+    limits: &Limits,
+) -> Result<Stored, Failed> {
+    let listing = store.list_path(&place.config, Content::Values, revision).await?;
+    let (revision, cluster_id) = (listing.revision, listing.cluster_id);
+    let documents = match cfg_client::documents(&place.config, &listing) {
+        Ok(snapshot) => snapshot.documents,
+        Err(Error::Absent { .. }) => Documents::new(),
+        Err(error) => return Err(refused(revision, "", "", Json::Null, error.to_string())),
+    };
+    let mut snapshot = Snapshot::new(place.config.as_str(), documents);
+    if let Some(rollout) = rollout {
+        snapshot.lay_over(&changes_of(store, place, rollout, revision).await?);
+    }
+    loop {
+        let missing = snapshot.missing(limits);
+        if missing.is_empty() {
+            break;
+        }
+        for path in missing {
+            let target = target(store, &path, revision).await?;
+            snapshot.targets.insert(path, target);
+        }
+    }
+    let frozen = exists(store, &place.frozen, revision).await?;
+    Ok(Stored { cluster_id, reading: Reading { revision, snapshot, frozen } })
+}
+
+fn refused(revision: i64, section: &str, key: &str, value: Json, problem: String) -> Failed {
+    Failed::Refused { revision, problems: vec![Problem::new(section, key, value, problem)] }
+}
+
+/// A document that is referred to; `None`: there is none.
+async fn target(store: &Store, path: &str, revision: i64) -> Result<Option<Json>, Failed> {
+    let Ok(key) = KeyPath::parse(path) else { return Ok(None) };
+    match store.get(&key, Some(revision)).await {
+        Ok(pair) => match serde_json::from_slice(&pair.value) {
+            Ok(document) => Ok(Some(document)),
+            Err(error) => {
+                let problem = format!("{path} is referred to, and is no JSON: {error}");
+                Err(refused(revision, "", "", Json::Null, problem))
+            }
+        },
+        Err(Error::Absent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn exists(store: &Store, key: &KeyPath, revision: i64) -> Result<bool, Error> {
+    match store.get(key, Some(revision)).await {
+        Ok(_) => Ok(true),
+        Err(Error::Absent { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The change set of a roll-out: `{"changes": {"/path": document or null}}`.
+async fn changes_of(
+    store: &Store,
+    place: &Place,
+    rollout: &str,
+    revision: i64,
+) -> Result<BTreeMap<String, Option<Json>>, Failed> {
+    let refused =
+        |problem: String| refused(revision, "update", "rollout", Json::String(rollout.to_owned()), problem);
+    let key = place.rollouts.join(rollout).map_err(|error| refused(error.to_string()))?;
+    let document = match target(store, key.as_str(), revision).await? {
+        Some(document) => document,
+        None => return Err(refused(format!("there is no roll-out at {key}"))),
+    };
+    let Some(changes) = document.get("changes").and_then(Json::as_object) else {
+        return Err(refused(format!("{key} has no change set")));
+    };
+    let change = |(path, new): (&String, &Json)| (path.clone(), (!new.is_null()).then(|| new.clone()));
+    Ok(changes.iter().map(change).collect())
+}
+
+/// The update keys that stand now, and whether this process has answered them.
+pub(crate) async fn standing(
+    store: &Store,
+    place: &Place,
+    revision: Option<i64>,
+    update_bytes: usize,
+) -> Result<Vec<Standing>, Error> {
+    let mut all = Vec::new();
+    for (scope, key) in [(Scope::Host, &place.update), (Scope::VPool, &place.vpool_update)] {
+        let pair = match store.get(key, revision).await {
+            Ok(pair) => pair,
+            Err(Error::Absent { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        let id = match Update::read(&pair.value, update_bytes) {
+            Ok(update) => update.id,
+            Err(malformed) => malformed.id.unwrap_or_default(),
+        };
+        let mut answered = false;
+        for id in [id, format!("r{}", pair.mod_revision)].iter().filter(|id| is_id(id)) {
+            match store.get(&place.feedback.join(id)?, revision).await {
+                Ok(feedback) => {
+                    let written = Feedback::read(&feedback.value);
+                    answered |= written.is_ok_and(|feedback| feedback.revision == pair.mod_revision);
+                }
+                Err(Error::Absent { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let key = UpdateKey { scope, revision: pair.mod_revision, value: pair.value.to_vec() };
+        all.push(Standing { key, answered });
+    }
+    Ok(all)
+}

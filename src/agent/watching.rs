@@ -1,0 +1,114 @@
+//! News from the store: update keys that are written, documents that change, a process that is frozen.
+
+use std::time::Duration;
+
+use cfg_client::{Event, Item, KeyPath, Store};
+use cfg_engine::{Scope, UpdateKey};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::place::Place;
+
+/// What one watch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// An update key.
+    Update(Scope),
+    /// The documents.
+    Documents,
+    /// Whether the process is frozen.
+    Frozen,
+}
+
+/// What is heard.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// An update key was written.
+    Update(UpdateKey),
+    /// The documents are others, or may be.
+    Documents,
+    /// The process is frozen or thawed since this revision.
+    Frozen(i64, bool),
+    /// Something may have been missed, and has to be looked up.
+    Missed,
+    /// A watch does not reach the store; it tries again.
+    Away,
+}
+
+/// Watches everything that concerns the process, from revision `from` on; without it all is news at first.
+pub(crate) fn watch(
+    store: &Store,
+    place: &Place,
+    from: Option<i64>,
+    retry: Duration,
+    news: &mpsc::Sender<News>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for (subject, path) in [
+        (Subject::Update(Scope::Host), &place.update),
+        (Subject::Update(Scope::VPool), &place.vpool_update),
+        (Subject::Documents, &place.config),
+        (Subject::Frozen, &place.frozen),
+    ] {
+        tasks.spawn(follow(store.clone(), subject, path.clone(), from, retry, news.clone()));
+    }
+    tasks
+}
+
+async fn follow(
+    store: Store,
+    subject: Subject,
+    path: KeyPath,
+    from: Option<i64>,
+    retry: Duration,
+    news: mpsc::Sender<News>,
+) {
+    let mut watch = store.watch(&path, from);
+    loop {
+        let heard = match watch.next().await {
+            Ok(Item::Listed(_)) => vec![News::Missed],
+            Ok(Item::Changed { revision, events }) => heard(subject, &path, revision, events),
+            Err(error) => {
+                tracing::debug!(%error, %path, "is not watched now");
+                vec![News::Away]
+            }
+        };
+        let away = matches!(heard[..], [News::Away]);
+        for one in heard {
+            // Nobody listens any more: the process ends.
+            if news.send(one).await.is_err() {
+                return;
+            }
+        }
+        if away {
+            sleep(retry).await;
+        }
+    }
+}
+
+/// What the changes of one revision mean.
+fn heard(subject: Subject, path: &KeyPath, revision: i64, events: Vec<Event>) -> Vec<News> {
+    match subject {
+        Subject::Documents => vec![News::Documents],
+        Subject::Frozen => {
+            let of_key = |event: &Event| match event {
+                Event::Put(pair) => (pair.key == path.as_str()).then_some(true),
+                Event::Deleted(key) => (key == path.as_str()).then_some(false),
+            };
+            events.iter().filter_map(of_key).map(|frozen| News::Frozen(revision, frozen)).collect()
+        }
+        Subject::Update(scope) => events
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Put(pair) if pair.key == path.as_str() => Some(News::Update(UpdateKey {
+                    scope,
+                    revision: pair.mod_revision,
+                    value: pair.value.to_vec(),
+                })),
+                // A key that goes asks for nothing; what lies below it is not ours.
+                Event::Put(_) | Event::Deleted(_) => None,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,135 @@
+//! Writing what a process says: its answers, and its status under a lease.
+
+use std::time::{Duration, Instant};
+
+use cfg_client::{Content, Error, Store, Transaction, Write};
+use cfg_engine::{Feedback, Kept, Status, Written, trim};
+
+use super::place::Place;
+
+/// Writes for one process. It is used by one job at a time.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    store: Store,
+    place: Place,
+    /// How long the status outlives a process that says nothing more.
+    ttl: Duration,
+    lease: Option<i64>,
+    /// Answers that are stored, with the revision and the time of their writing; `None`: nobody looked yet.
+    stored: Option<Vec<(String, i64, Instant)>>,
+}
+
+/// What the engine is told of a failure.
+fn written(result: Result<(), Error>, what: &str) -> Written {
+    match result {
+        Ok(()) => Written::Done,
+        Err(error @ (Error::Refused { .. } | Error::Key { .. } | Error::TooLarge { .. })) => {
+            tracing::error!(%error, what, "is not stored");
+            Written::Refused
+        }
+        Err(error) => {
+            tracing::warn!(%error, what, "is not stored yet");
+            Written::Away
+        }
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(store: Store, place: Place, ttl: Duration) -> Writer {
+        Writer { store, place, ttl, lease: None, stored: None }
+    }
+
+    /// Stores an answer, and deletes those that are too many.
+    pub(crate) async fn feedback(&mut self, feedback: &Feedback) -> Written {
+        written(self.try_feedback(feedback).await, "an answer to an update")
+    }
+
+    async fn try_feedback(&mut self, feedback: &Feedback) -> Result<(), Error> {
+        let key = self.place.feedback.join(&feedback.id)?;
+        let put = Transaction { compares: Vec::new(), writes: vec![Write::put(&key, feedback.text())] };
+        let revision = match self.store.transact(&put).await {
+            // The same again is the same.
+            Err(Error::Unknown { .. }) => self.store.transact(&put).await?,
+            result => result?,
+        };
+        if let Err(error) = self.trim(&feedback.id, revision).await {
+            tracing::debug!(%error, "old answers are deleted after the next one");
+        }
+        Ok(())
+    }
+
+    async fn trim(&mut self, id: &str, revision: i64) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.stored.is_none() {
+            let listing = self.store.list(&self.place.feedback.below(), Content::Keys, None).await?;
+            let folder = self.place.feedback.folder();
+            let id = |key: &[u8]| str::from_utf8(key).ok()?.strip_prefix(&folder).map(str::to_owned);
+            let known = listing.pairs.iter();
+            self.stored =
+                Some(known.filter_map(|pair| Some((id(&pair.key)?, pair.mod_revision, now))).collect());
+        }
+        let stored = self.stored.get_or_insert_default();
+        stored.retain(|(known, ..)| known != id);
+        stored.push((id.to_owned(), revision, now));
+        let kept = |(id, revision, at): &(String, i64, Instant)| Kept {
+            id: id.clone(),
+            revision: *revision,
+            age: now - *at,
+        };
+        for gone in trim(stored.iter().map(kept).collect()) {
+            let key = self.place.feedback.join(&gone)?;
+            self.store.delete(&cfg_client::KeyRange::key(key.as_str())).await?;
+            if let Some(stored) = &mut self.stored {
+                stored.retain(|(known, ..)| *known != gone);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a status: under the lease, and for later.
+    pub(crate) async fn status(&mut self, status: &Status) -> Written {
+        written(self.try_status(status).await, "the status")
+    }
+
+    async fn try_status(&mut self, status: &Status) -> Result<(), Error> {
+        let text = status.text();
+        for _ in 0..2 {
+            let lease = match self.lease {
+                Some(lease) => lease,
+                None => self.store.grant_lease(self.ttl).await?.id,
+            };
+            self.lease = Some(lease);
+            let under = Write::Put { key: self.place.status.clone(), value: text.clone().into(), lease };
+            let writes = vec![under, Write::put(&self.place.last_status, text.clone())];
+            match self.store.transact(&Transaction { compares: Vec::new(), writes }).await {
+                // The lease is over.
+                Err(Error::Absent { .. }) => self.lease = None,
+                Err(Error::Unknown { .. }) => {}
+                result => return result.map(drop),
+            }
+        }
+        Err(Error::Unknown { problem: "the status was written twice without an answer".to_owned() })
+    }
+
+    /// A sign of life. False: the status is gone with its lease.
+    pub(crate) async fn live(&mut self) -> Result<bool, Error> {
+        let Some(lease) = self.lease else { return Ok(true) };
+        match self.store.keep_lease(lease).await {
+            Ok(_) => Ok(true),
+            Err(Error::Absent { .. }) => {
+                self.lease = None;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the status away: the process ends, and is not unreachable.
+    pub(crate) async fn leave(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = self.store.revoke_lease(lease).await
+        {
+            tracing::debug!(%error, "the status stays until its lease ends");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `ovs config apply` and `status`: processes take what is stored for them, and say what came of it.
+
+mod cli_node;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use cli_node::{DataDir, Node};
+use serde_json::{Value, json};
+
+/// A node with its keys.
+struct Host {
+    directory: DataDir,
+    node: Node,
+    /// `/ovs/vpools/GUID/hosts/ID`
+    base: String,
+}
+
+impl Host {
+    fn start() -> Host {
+        let directory = DataDir::small();
+        let node = directory.up(&[]);
+        let endpoints = directory.endpoints();
+        let text = |name: &str| endpoints[name].as_str().expect("a text").to_owned();
+        let base = format!("/ovs/vpools/{}/hosts/{}", text("vpool_guid"), text("vrouter_id"));
+        Host { directory, node, base }
+    }
+
+    /// Ends the node, and starts it again.
+    fn restart(self) -> Host {
+        let Host { directory, node, base } = self;
+        node.stop();
+        let node = directory.up(&[]);
+        Host { directory, node, base }
+    }
+
+    /// Stores a value in one of its documents, by the hand of somebody who checks nothing.
+    #[track_caller]
+    fn put(&self, section: &str, document: &Value) {
+        let key = format!("{}/config/{section}", self.base);
+        let address = self.directory.endpoints()["etcd"].as_str().expect("a text").to_owned();
+        let mut etcdctl = std::process::Command::new("etcdctl");
+        etcdctl.env("ETCDCTL_API", "3").args(["--endpoints", &address, "put", &key, &document.to_string()]);
+        let output = etcdctl.output().expect("etcdctl runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Writes its update key; gives the feedback.
+    #[track_caller]
+    fn update(&self, update: &str, feedback: &str) -> Value {
+        self.directory.run(&["config", "set", &format!("{}/update", self.base), update], 0);
+        self.awaited(&format!("feedback/{feedback}"))
+    }
+
+    /// A key of the host, as soon as it is there.
+    #[track_caller]
+    fn awaited(&self, name: &str) -> Value {
+        self.awaited_at(&format!("{}/{name}", self.base))
+    }
+
+    /// Any key, as soon as it is there.
+    #[track_caller]
+    fn awaited_at(&self, key: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut command = self.directory.command(&["config", "get", key]);
+            let output = command.output().expect("runs");
+            if output.status.success() {
+                return serde_json::from_slice(&output.stdout).expect("JSON");
+            }
+            assert!(Instant::now() < end, "there is no {key}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// `ovs config status`, as soon as the state is `state`.
+    #[track_caller]
+    fn status(&self, state: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let output = self.directory.command(&["config", "status", "--json"]).output().expect("runs");
+            let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            if shown[0]["standing"] == state {
+                let code = if state == "in-sync" { 0 } else { 7 };
+                assert_eq!(output.status.code(), Some(code), "{shown}");
+                return shown[0]["status"].clone();
+            }
+            assert!(Instant::now() < end, "not {state}: {shown}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn what_needs_a_restart_is_pending_until_then() {
+    let host = Host::start();
+    let before = host.status("in-sync");
+    host.put("volume_manager", &json!({"run_size": "1MiB", "data_threads": 1, "ring_entries": 64}));
+    host.status("pending-restart");
+    let applied = host.directory.run(&["config", "apply"], 0);
+    assert!(
+        applied.out.contains("volume_manager.ring_entries: 256 until a restart, then 64"),
+        "{}",
+        applied.out
+    );
+    let status = host.status("pending-restart");
+    assert_eq!(status["config_hash"], before["config_hash"]);
+    assert_ne!(status["stored_hash"], before["config_hash"]);
+    let host = host.restart();
+    let status = host.status("in-sync");
+    assert_ne!(status["config_hash"], before["config_hash"]);
+    assert_eq!(status["pending_restart"], json!([]));
+    assert_eq!(status["incarnation"], json!(2));
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_changes_nothing() {
+    let host = Host::start();
+    let before = host.status("in-sync");
+    host.put("nbd", &json!({"nbd_port": 70_000, "colour": 1}));
+    let differs = host.status("differs");
+    assert_eq!(differs["config_hash"], before["config_hash"]);
+    let refused = host.directory.run(&["config", "apply"], 5);
+    assert!(refused.out.contains("nbd.nbd_port = 70000: must be"), "{}", refused.out);
+    let feedback = host.update(r#"{"id":"one","by":"somebody"}"#, "one");
+    assert_eq!((&feedback["outcome"], &feedback["unknown"]), (&json!("rejected"), &json!(["nbd.colour"])));
+    assert_eq!(feedback["rejected"][0]["param"], "nbd_port");
+    // What an update says wrongly is answered under its revision.
+    host.directory.run(&["config", "set", &format!("{}/update", host.base), r#"{"id":"a/b"}"#], 0);
+    let keys = host.directory.run(&["config", "list", &host.base], 0).out;
+    assert!(keys.contains("update") && keys.contains("feedback/"), "{keys}");
+    let key = format!("{}/update", host.base);
+    let history = host.directory.run(&["config", "history", &key, "--json"], 0).out;
+    let revision = serde_json::from_str::<Value>(&history).expect("JSON")[0]["revision"].as_i64();
+    let revision = revision.unwrap_or_else(|| panic!("no revision in {history}"));
+    let feedback = host.awaited(&format!("feedback/r{revision}"));
+    assert_eq!((&feedback["outcome"], &feedback["rejected"][0]["param"]), (&json!("rejected"), &json!("id")));
+
+    // A start with it runs on the last good copy, and says so.
+    let host = host.restart();
+    let degraded = host.status("degraded");
+    assert_eq!(degraded["config_hash"], before["config_hash"]);
+    assert_eq!(degraded["degraded"][0]["param"], "nbd_port");
+    host.put("nbd", &json!({}));
+    host.directory.run(&["config", "apply"], 0);
+    host.status("in-sync");
+}
+
+#[test]
+fn sections_do_not_go_by_mistake() {
+    let host = Host::start();
+    let key = format!("{}/config/volume_manager", host.base);
+    let address = host.directory.endpoints()["etcd"].as_str().expect("a text").to_owned();
+    let deleted = std::process::Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &address, "del", &key])
+        .output()
+        .expect("etcdctl runs");
+    assert!(deleted.status.success());
+    let refused = host.directory.run(&["config", "apply"], 5);
+    assert!(refused.out.contains("volume_manager: was stored and is gone"), "{}", refused.out);
+    let applied = host.directory.run(&["config", "apply", "--allow-reset", "--json"], 0).json();
+    let feedback = applied["feedback"].as_object().expect("by host").values().next().expect("one").clone();
+    assert_eq!(feedback["outcome"], "applied");
+    let pending: Vec<&Value> = feedback["pending_restart"].as_array().expect("a list").iter().collect();
+    assert!(pending.iter().any(|p| p["param"] == "data_threads" && p["stored"] == "0"), "{pending:?}");
+}
+
+#[test]
+fn a_reference_is_resolved_and_a_dangling_one_is_refused() {
+    let host = Host::start();
+    let document = json!({"nbd_max_connections": {"$ref": "/site/limits|nbd.connections"}});
+    host.put("nbd", &document);
+    let refused = host.directory.run(&["config", "apply"], 5);
+    assert!(refused.out.contains("/site/limits"), "{}", refused.out);
+    host.directory.run(&["config", "set", "/site/limits", r#"{"nbd":{"connections":77}}"#], 0);
+    host.directory.run(&["config", "apply"], 0);
+    let host = host.restart();
+    host.status("in-sync");
+    let log = fs::read_to_string(host.directory.path("last_good")).unwrap_or_default();
+    assert!(
+        log.contains("\"nbd_max_connections\":77"),
+        "references of the last good copy are resolved: {log}"
+    );
+}
+
+#[test]
+fn hosts_that_are_down_are_shown_and_answer_when_they_start() {
+    let host = Host::start();
+    let endpoints = host.directory.endpoints();
+    let guid = endpoints["vpool_guid"].as_str().expect("a text");
+    let store = endpoints["etcd"].as_str().expect("a text").replace("http://", "etcd://");
+    let base = format!("/ovs/vpools/{guid}/hosts/second");
+    for (section, document) in [
+        ("scocache", json!({"segment_size": "1MiB", "reserve_size": "16MiB"})),
+        ("volume_manager", json!({"run_size": "1MiB", "data_threads": 1})),
+    ] {
+        host.directory.run(&["config", "set", &format!("{base}/config/{section}"), &document.to_string()], 0);
+    }
+    let all = |arguments: &[&str], code: i32| {
+        let of_vpool = [&["config"][..], arguments, &["--vpool", guid]].concat();
+        host.directory.run(&of_vpool, code).out
+    };
+    let shown = all(&["status"], 7);
+    assert!(shown.contains("second") && shown.contains("down"), "{shown}");
+    host.directory.run(&["config", "set", "--vpool", guid, "volume_manager|ring_entries", "64"], 0);
+    let applied = all(&["apply"], 0);
+    assert!(applied.contains("second: is down"), "{applied}");
+    assert!(applied.contains("256 until a restart, then 64"), "{applied}");
+
+    // It answers what it was asked while it was down.
+    let second = DataDir::new();
+    let url = format!("{store}{base}/config");
+    let mut command = second.command(&["volumedriver", "run", "--ephemeral", "--config", &url]);
+    let mut driver = command.spawn().expect("started");
+    let update = host.directory.run(&["config", "get", &format!("/ovs/vpools/{guid}/update")], 0).json();
+    let id = update["id"].as_str().expect("an id");
+    let feedback = host.awaited_at(&format!("{base}/feedback/{id}"));
+    assert_eq!((&feedback["at_start"], &feedback["outcome"]), (&json!(true), &json!("applied")));
+    let status = host.awaited_at(&format!("{base}/status"));
+    assert_eq!((&status["degraded"], &status["pending_restart"]), (&json!([]), &json!([])));
+    driver.kill().expect("killed");
+    driver.wait().expect("ended");
+}
