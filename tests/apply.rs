@@ -20,6 +20,16 @@ impl Host {
     fn start() -> Host {
         let directory = DataDir::small();
         let node = directory.up(&[]);
+        Host::found(directory, node)
+    }
+
+    /// One that logs to a file.
+    fn of(directory: DataDir, log: fs::File) -> Host {
+        let node = directory.up_logging(&[], log.into());
+        Host::found(directory, node)
+    }
+
+    fn found(directory: DataDir, node: Node) -> Host {
         let endpoints = directory.endpoints();
         let text = |name: &str| endpoints[name].as_str().expect("a text").to_owned();
         let base = format!("/ovs/vpools/{}/hosts/{}", text("vpool_guid"), text("vrouter_id"));
@@ -111,6 +121,30 @@ fn what_needs_a_restart_is_pending_until_then() {
     assert_ne!(status["config_hash"], before["config_hash"]);
     assert_eq!(status["pending_restart"], json!([]));
     assert_eq!(status["incarnation"], json!(2));
+}
+
+#[test]
+fn the_log_follows_its_section() {
+    let directory = DataDir::small();
+    let path = std::env::temp_dir().join(format!("ovs-log-{}", std::process::id()));
+    let host = Host::of(directory, fs::File::create(&path).expect("a log"));
+    let applied = |document: &Value| {
+        host.put("logging", document);
+        host.directory.run(&["config", "apply"], 0).out
+    };
+    let out = applied(&json!({"log_level": "error"}));
+    assert!(out.contains("logging.log_level: info -> error"), "{out}");
+    host.status("in-sync");
+    let before = fs::read_to_string(&path).expect("the log");
+    // Refused, which is a warning, and said at this level by nobody.
+    host.put("logging", &json!({"log_level": "error", "log_filters": "x"}));
+    let refused = host.directory.run(&["config", "apply"], 5).out;
+    assert!(refused.contains("logging.log_filters = x: \"x\" must be PART=LEVEL"), "{refused}");
+    assert_eq!(fs::read_to_string(&path).expect("the log"), before);
+    applied(&json!({"log_filters": "cfg_client=trace"}));
+    let after = fs::read_to_string(&path).expect("the log");
+    assert!(after[before.len()..].contains("update of the configuration"), "{after}");
+    let _ = fs::remove_file(path);
 }
 
 #[test]

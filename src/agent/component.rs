@@ -22,6 +22,15 @@ pub(crate) trait Prepared: Send {
     fn commit(self: Box<Self>) -> Vec<Broken>;
 }
 
+/// Nothing is to be done.
+pub(crate) struct Nothing;
+
+impl Prepared for Nothing {
+    fn commit(self: Box<Self>) -> Vec<Broken> {
+        Vec::new()
+    }
+}
+
 /// What all components are ready to do.
 pub(crate) struct Guards(Vec<Box<dyn Prepared>>);
 

@@ -271,6 +271,6 @@ mod tests {
     fn the_first_documents_are_valid() {
         let documents = immutable_defaults();
         assert!(documents.contains_key("scocache"));
-        assert!(parameters::read(&documents).parameters.is_ok());
+        assert!(volumedriver::parameters::read(&documents).parameters.is_ok());
     }
 }

@@ -30,6 +30,7 @@ use self::claims::Claims;
 use self::listen::Sockets;
 use self::node::Node;
 use self::store::Embedded;
+use crate::agent::component::Component;
 use crate::agent::{Agent, Surroundings};
 use crate::args::{DriverArgs, Global, NewVolume, NodeArgs, UpArgs};
 use crate::cluster_id::ClusterId;
@@ -38,6 +39,7 @@ use crate::driver::{Driver, DriverOptions, StartReport, VolumeError};
 use crate::endpoints::Endpoints;
 use crate::failure::Failure;
 use crate::identity::Identity;
+use crate::logging::Log;
 use crate::progress::Bars;
 use crate::signals::Signals;
 use crate::{admin, logging, output};
@@ -154,6 +156,10 @@ impl Process<'_> {
     ) -> Result<(), Failure> {
         let Process { global, arguments, directory } = *self;
         let mut parameters = start.chosen.parameters.clone();
+        if global.log_level.is_none() {
+            logging::configure(&parameters.logging)
+                .map_err(|problems| config::rejected(&start.url, &problems))?;
+        }
         if arguments.ephemeral {
             parameters.nbd.nbd_port = 0;
             parameters.http.http_port = 0;
@@ -239,8 +245,9 @@ fn take_updates(directory: &DataDir, start: config::Start) -> Result<Agent, Fail
         incarnation,
         started: crate::config::now(),
     };
+    let components: Vec<Box<dyn Component>> = vec![Box::new(Log)];
     let surroundings =
-        Surroundings { store, place, url, last_good: directory.last_good(), process, components: Vec::new() };
+        Surroundings { store, place, url, last_good: directory.last_good(), process, components };
     let chosen::Chosen { parameters, documents, revision, source, previous, frozen, standing } = chosen;
     let start =
         cfg_engine::Start { values: parameters, documents, revision, source, previous, frozen, standing };

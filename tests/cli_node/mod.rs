@@ -63,8 +63,13 @@ impl DataDir {
 
     /// Starts a node and waits until it is ready.
     pub(crate) fn up(&self, arguments: &[&str]) -> Node {
+        self.up_logging(arguments, Stdio::inherit())
+    }
+
+    /// As [`DataDir::up`], with its log there.
+    pub(crate) fn up_logging(&self, arguments: &[&str], log: Stdio) -> Node {
         let mut command = self.command(&["up", "--ephemeral"]);
-        let child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("started");
+        let child = command.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().expect("started");
         // Now a Node, so that it is killed whatever happens next.
         let mut node = Node { child, stdout: None, lines: Vec::new() };
         let mut stdout = BufReader::new(node.child.stdout.take().expect("piped"));

@@ -10,6 +10,7 @@ mod cache;
 mod events;
 mod filesystem;
 mod interfaces;
+mod logging;
 mod metadata;
 mod nodes;
 mod routing;
@@ -25,6 +26,7 @@ pub use cache::{ContentAddressedCache, MountPoint, ScoCache};
 pub use events::{EventPublisher, StatsCollector};
 pub use filesystem::{FileDriver, Filesystem, Fuse};
 pub use interfaces::{Http, Metrics, Nbd, NetworkInterface, ShmInterface};
+pub use logging::{LogLevel, Logging};
 pub use metadata::MetadataServer;
 pub use routing::{VolumeRegistry, VolumeRouter, VolumeRouterCluster};
 pub use volumes::{IoBackend, ScrubManager, VolumeManager};
@@ -37,6 +39,7 @@ parameters! {
         nbd: Nbd,
         http: Http,
         metrics: Metrics,
+        logging: Logging,
         backend_connection_manager: BackendConnectionManager,
         backend_garbage_collector: BackendGarbageCollector,
         content_addressed_cache: ContentAddressedCache,
@@ -114,6 +117,7 @@ fn check(parameters: &Parameters) -> Vec<Problem> {
             refuse("scocache", "scocache_mount_points[0].size", size, problem);
         }
     }
+    problems.extend(logging::problem(&parameters.logging));
     let (min, max) = (scocache.segments_ready_min, scocache.segments_ready_max);
     if min > max {
         let problem = format!("must be at most scocache.segments_ready_max, which is {max}");
