@@ -10,10 +10,11 @@ const WALLS: &[(&str, Option<&[&str]>)] = &[
     ("cfg-schema", Some(&[])),
     ("cfg-api", Some(&[])),
     ("cfg-client", Some(&["cfg-api", "cfg-schema"])),
+    ("cfg-engine", Some(&["cfg-schema"])),
     ("cfg-store", Some(&["cfg-api", "uring"])),
     ("uring", Some(&[])),
-    ("volumedriver", Some(&["cfg-schema", "cfg-client", "uring"])),
-    ("ovs", Some(&["cfg-schema", "cfg-client", "cfg-store", "uring", "volumedriver"])),
+    ("volumedriver", Some(&["cfg-schema", "cfg-client", "cfg-engine", "uring"])),
+    ("ovs", Some(&["cfg-schema", "cfg-client", "cfg-engine", "cfg-store", "uring", "volumedriver"])),
     ("benches", None),
     ("xtask", None),
 ];

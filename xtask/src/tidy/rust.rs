@@ -5,7 +5,7 @@ use super::{Finding, Tree};
 use crate::metadata::Workspace;
 
 /// Folders of code that takes inputs and a clock value and returns outputs, and does nothing else.
-const CORES: &[&str] = &["volumedriver/src/volume/", "cfg/store/src/mvcc/"];
+const CORES: &[&str] = &["volumedriver/src/volume/", "cfg/store/src/mvcc/", "cfg/engine/src/"];
 
 /// What a core may not name: the path, and what it gets instead.
 const OUTSIDE: &[(&[&str], &str)] = &[
