@@ -4,17 +4,25 @@
 pub(crate) mod address;
 mod author;
 mod change;
+mod check;
 mod command;
 mod diff;
+mod edit;
+mod editor;
+mod freeze;
 mod history;
+mod host;
 mod journal;
 mod place;
 mod read;
 mod reference;
+mod refs;
 mod secret;
 mod transfer;
+mod validate;
 mod vpool;
 mod watch;
+mod whole;
 mod write;
 
 pub(crate) use command::ConfigCommand;
@@ -23,12 +31,15 @@ pub(crate) use reference::help_markdown;
 use cfg_client::{Content, Error, KeyPath, Options, Store};
 use cfg_schema::Documents;
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use change::{Edit, Intent};
+use check::Check;
 use place::Place;
 
 use crate::args::Global;
 use crate::failure::{Failure, Kind};
+use crate::identity::Identity;
 use crate::output;
 
 /// How often all endpoints are tried: somebody waits for the answer.
@@ -42,23 +53,32 @@ struct Session {
     store: Store,
     /// Whether people or scripts read the output.
     json: bool,
+    /// Who the node on this machine is, if one is known: its data directory was made with values that stay.
+    identity: Option<Identity>,
 }
 
 /// Does one command.
 pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure> {
-    match command {
+    match &command {
         ConfigCommand::Docs => return reference::docs(),
         ConfigCommand::Schema => return reference::schema(),
         ConfigCommand::Sample => return reference::sample(global.json),
+        ConfigCommand::Validate { dir: Some(dir), .. } => return validate::directory(global, dir),
         _ => {}
     }
-    let url = address::find(global)?;
     let rounds = if matches!(command, ConfigCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
+    let (runtime, session) = open(global, rounds)?;
+    runtime.block_on(session.run(command))
+}
+
+/// The store that the arguments name, and what drives it.
+fn open(global: &Global, rounds: usize) -> Result<(Runtime, Session), Failure> {
+    let url = address::find(global)?;
     let store = Store::open(&url, Options { rounds, ..Options::default() }).map_err(failure_of)?;
-    let session = Session { store, json: global.json };
+    let session = Session { store, json: global.json, identity: address::identity(global) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
-    runtime.block_on(session.run(command))
+    Ok((runtime, session))
 }
 
 /// Stores documents below `path` where there is nothing yet, all or none, with their history. `false`: there is
@@ -77,44 +97,78 @@ pub(crate) async fn store_first(
         Ok(Edit { key, before: None, after: Some(document.to_string().into_bytes()), other: None })
     };
     let edits: Vec<Edit> = documents.iter().map(edit).collect::<Result<_, Failure>>()?;
-    let session = Session { store: store.clone(), json: false };
-    Ok(session.commit(&edits, &Intent::new(action, None)?).await?.is_some())
+    let session = Session { store: store.clone(), json: false, identity: None };
+    // Whoever stores the first documents has read them.
+    Ok(session.commit(&edits, &Intent::new(action, None)?, Check::Omitted).await?.is_some())
 }
 
 impl Session {
     async fn run(&self, command: ConfigCommand) -> Result<(), Failure> {
         match command {
+            ConfigCommand::Set { key, value, vpool: Some(vpool), message, checks, .. } => {
+                self.set_vpool(&vpool, &key, &value, message.text, checks.check()).await
+            }
+            ConfigCommand::Set { key, value, if_revision, message, checks, .. } => {
+                let place = Place::parse(&key).map_err(Failure::usage)?;
+                self.set(&place, &value, if_revision, message.text, checks.check()).await
+            }
+            ConfigCommand::Edit { key, message, checks } => {
+                self.edit(&key, message.text, checks.check()).await
+            }
+            ConfigCommand::Delete { key, recursive: true, message, checks, .. } => {
+                self.delete_recursive(&key, message.text, checks.check()).await
+            }
+            ConfigCommand::Delete { key, if_revision, message, checks, .. } => {
+                self.delete(&key, if_revision, message.text, checks.check()).await
+            }
+            ConfigCommand::Rename { from, to, message, checks } => {
+                self.rename(&from, &to, message.text, checks.check()).await
+            }
+            ConfigCommand::Revert { key, revision, message, checks } => {
+                self.revert(&key, revision, message.text, checks.check()).await
+            }
+            ConfigCommand::Import { file, message, checks } => {
+                self.import(&file, message.text, checks.check()).await
+            }
+            ConfigCommand::Freeze { host, vpool, message } => {
+                self.freeze(&host, vpool.as_deref(), message.text).await
+            }
+            ConfigCommand::Thaw { host, vpool, message } => {
+                self.thaw(&host, vpool.as_deref(), message.text).await
+            }
+            ConfigCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
+            looking => self.look(looking).await,
+        }
+    }
+
+    /// The commands that change nothing.
+    async fn look(&self, command: ConfigCommand) -> Result<(), Failure> {
+        match command {
             ConfigCommand::List { prefix } => self.list(&prefix).await,
             ConfigCommand::ListRecursive { prefix } => self.list_recursive(&prefix).await,
             ConfigCommand::Get { key, secrets } => self.get(&key, secrets.show).await,
-            ConfigCommand::Set { key, value, vpool: Some(vpool), message, .. } => {
-                self.set_vpool(&vpool, &key, &value, message.text).await
-            }
-            ConfigCommand::Set { key, value, if_revision, message, .. } => {
-                let place = Place::parse(&key).map_err(Failure::usage)?;
-                self.set(&place, &value, if_revision, message.text).await
-            }
-            ConfigCommand::Delete { key, recursive: true, message, .. } => {
-                self.delete_recursive(&key, message.text).await
-            }
-            ConfigCommand::Delete { key, if_revision, message, .. } => {
-                self.delete(&key, if_revision, message.text).await
-            }
-            ConfigCommand::Rename { from, to, message } => self.rename(&from, &to, message.text).await,
             ConfigCommand::History { key, .. } => self.history(&key).await,
             ConfigCommand::Diff { key, old, new, secrets } => self.diff(&key, old, new, secrets.show).await,
-            ConfigCommand::Revert { key, revision, message } => {
-                self.revert(&key, revision, message.text).await
-            }
             ConfigCommand::Export { file, prefix, secrets } => {
                 self.export(&file, &prefix, secrets.show).await
             }
-            ConfigCommand::Import { file, message } => self.import(&file, message.text).await,
+            ConfigCommand::Validate { vpool, host, .. } => {
+                self.validate(vpool.as_deref(), host.as_deref()).await
+            }
+            ConfigCommand::Refs { key } => self.refs(&key).await,
             ConfigCommand::Watch { prefix, from, secrets } => self.watch(&prefix, from, secrets.show).await,
-            ConfigCommand::Resume { id: None, .. } => self.journals().await,
-            ConfigCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
+            ConfigCommand::Resume { .. } => self.journals().await,
             // Answered without a store.
             ConfigCommand::Docs | ConfigCommand::Schema | ConfigCommand::Sample => Ok(()),
+            // Answered above.
+            ConfigCommand::Set { .. }
+            | ConfigCommand::Edit { .. }
+            | ConfigCommand::Delete { .. }
+            | ConfigCommand::Rename { .. }
+            | ConfigCommand::Revert { .. }
+            | ConfigCommand::Import { .. }
+            | ConfigCommand::Freeze { .. }
+            | ConfigCommand::Thaw { .. } => Ok(()),
         }
     }
 
