@@ -91,6 +91,8 @@ fn a_host_is_frozen_and_thawed_once() {
     store.run(&["freeze", "h2"], 2).assert_error("in the vPools g, k; give --vpool");
     assert_eq!(store.json(&["freeze", "h2", "--vpool", "k"])["frozen"], true);
     store.run(&["freeze", "h1", "--vpool", "k"], 3);
+    let told = store.out(&["set", "/ovs/vpools/g/hosts/h1/config/nbd|nbd_port", "10000"]);
+    assert!(told.ends_with("\n  frozen: no update reaches it until it is thawed\n"), "{told}");
     let thawed = store.out(&["thaw", "h1"]);
     assert!(thawed.contains("it was frozen, by ") && thawed.contains("(disk is exchanged)"), "{thawed}");
     store.run(&["get", "/ovs/vpools/g/hosts/h1/frozen"], 3);

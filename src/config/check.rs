@@ -8,6 +8,7 @@ use cfg_schema::{Category, Change, Problem};
 use serde_json::{Value as Json, json};
 
 use super::change::Edit;
+use super::freeze::FROZEN;
 use super::host::Host;
 use super::whole::{Examined, Whole};
 use super::{Session, failure_of};
@@ -104,6 +105,9 @@ impl Session {
         let (was, now) = (before.examine(identity), after.examine(identity));
         report.tell(&before, &was, &after, &now, own);
         report.problems = now.problems;
+        if self.current(&report.host.key(FROZEN)?).await?.is_some() {
+            report.notes.push("frozen: no update reaches it until it is thawed".to_owned());
+        }
         Ok(report)
     }
 

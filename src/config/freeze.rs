@@ -14,7 +14,7 @@ use super::{Session, author, failure_of};
 use crate::failure::{Failure, Kind};
 
 /// The name of the key, beside `update`.
-const FROZEN: &str = "frozen";
+pub(super) const FROZEN: &str = "frozen";
 
 /// Its value.
 #[derive(Debug, Serialize, Deserialize)]

@@ -45,7 +45,6 @@ impl Session {
                 let result = json!({"key": place.to_string(), "revision": revision, "changed": true});
                 return self.show_changed(&report, result, || format!("set {place} at revision {revision}"));
             }
-            conflict_if(&place.key, if_revision)?;
         }
         Err(busy(&place.key))
     }
@@ -78,7 +77,6 @@ impl Session {
             if let Some(done) = self.commit(&[edit], &intent, check).await? {
                 return self.deleted(&place.to_string(), 1, &done);
             }
-            conflict_if(&place.key, if_revision)?;
         }
         Err(busy(&place.key))
     }
@@ -265,14 +263,7 @@ pub(super) fn busy(key: &KeyPath) -> Failure {
     Failure::new(Kind::Conflict, message)
 }
 
-/// With a condition, a conflict is an answer and not a reason to try again.
-fn conflict_if(key: &KeyPath, if_revision: Option<i64>) -> Result<(), Failure> {
-    match if_revision {
-        Some(_) => Err(Failure::new(Kind::Conflict, format!("someone else changed {key} meanwhile"))),
-        None => Ok(()),
-    }
-}
-
+/// With a condition, that the key was written by others is an answer and not a reason to try again.
 fn expect(key: &KeyPath, before: Option<&Pair>, if_revision: Option<i64>) -> Result<(), Failure> {
     let found = before.map_or(0, |pair| pair.mod_revision);
     match if_revision {
