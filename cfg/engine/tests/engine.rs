@@ -457,7 +457,8 @@ fn what_was_overwritten_is_answered_before_the_end() {
     bench.seen(21, json!({"id": "dry", "dry_run": true}));
     bench.open.clear();
     bench.input(Input::Shutdown);
-    assert_eq!(bench.answers(), [("a", Outcome::Superseded, Some("dry"))]);
+    assert_eq!(bench.answers(), [("a", Outcome::Rejected, None)], "a dry run covers no update");
+    assert!(bench.problem().contains("at its next start"));
     let mut bench = Bench::started(json!({"heater": {}}));
     bench.seen(20, json!({"id": "a"}));
     bench.open.clear();

@@ -204,8 +204,7 @@ impl<T: Configuration> Engine<T> {
     fn seen(&mut self, key: &UpdateKey) {
         let UpdateKey { scope, revision, value } = key;
         let read = Update::read(value, self.options.update_bytes);
-        let id = read.as_ref().ok().map(|update| update.id.as_str());
-        if !self.queue.note(*scope, *revision, id) {
+        if !self.queue.note(*scope, *revision, read.as_ref().ok()) {
             return;
         }
         match read {
@@ -309,7 +308,9 @@ impl<T: Configuration> Engine<T> {
             match by {
                 Some(by) => self.supersede(&waiting, &by),
                 None => {
-                    let problem = "the process ends; it takes what is stored at its next start".to_owned();
+                    let problem =
+                        "the process ends before it is done; what is stored counts at its next start"
+                            .to_owned();
                     self.reject(&waiting, vec![answer::of_update(problem)]);
                 }
             }
