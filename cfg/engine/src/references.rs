@@ -2,6 +2,7 @@
 //! in it. They are resolved when documents are read, with targets of the same revision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use cfg_schema::{Documents, Problem};
 use serde_json::{Map, Value as Json, json};
@@ -35,8 +36,8 @@ impl Default for Limits {
 /// Paths that are referred to with their documents; `None`: no document is there.
 pub type Targets = BTreeMap<String, Option<Json>>;
 
-/// Everything that was read for a process at one revision.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Everything that was read for a process at one revision. Documents may hold secrets, so `Debug` shows their names.
+#[derive(Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// The path that the sections lie below, such as `/ovs/vpools/GUID/hosts/ID/config`. A reference into it needs no
     /// further reading.
@@ -45,6 +46,15 @@ pub struct Snapshot {
     pub documents: Documents,
     /// What else was read, at the same revision.
     pub targets: Targets,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (documents, targets) = (self.documents.keys(), self.targets.keys());
+        let (documents, targets): (Vec<_>, Vec<_>) = (documents.collect(), targets.collect());
+        let mut shown = f.debug_struct("Snapshot");
+        shown.field("folder", &self.folder).field("documents", &documents).field("targets", &targets).finish()
+    }
 }
 
 impl Snapshot {

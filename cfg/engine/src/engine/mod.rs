@@ -25,7 +25,7 @@ pub use output::Output;
 
 use crate::feedback::{Applied, Rejected};
 use crate::running::{Configuration, Values};
-use crate::{Options, Process, Update, secret};
+use crate::{Options, Process, Status, Update, secret};
 use current::Current;
 use outbox::{Next, Outbox};
 use queue::{Queue, Waiting};
@@ -115,6 +115,11 @@ impl<T: Configuration> Engine<T> {
     /// What the process runs with; `None` before it has started.
     pub fn running(&self) -> Option<&T> {
         self.state.as_ref().map(|state| &state.values.running)
+    }
+
+    /// What the process says about itself now: what is or will be stored as its status.
+    pub fn status(&self) -> Status {
+        self.status_with(&self.outbox)
     }
 
     /// Takes one input. `now` is the time of a clock that never goes back. The outputs are to be carried out in their
@@ -324,7 +329,7 @@ impl<T: Configuration> Engine<T> {
         }
         let token = self.tokens + 1;
         let mut outbox = std::mem::take(&mut self.outbox);
-        let next = outbox.next(token, |outbox| self.status(outbox));
+        let next = outbox.next(token, |outbox| self.status_with(outbox));
         self.outbox = outbox;
         match next {
             None => return,

@@ -62,6 +62,17 @@ pub struct Process {
     now: u64,
 }
 
+/// The values in `documents`, with `identity` where they are silent: as a shell does with what its data directory says.
+fn complete(documents: &Documents, identity: &Plain) -> Kettle {
+    let mut documents = documents.clone();
+    let plate = documents.entry("plate".to_owned()).or_insert_with(|| serde_json::json!({}));
+    for (section, key) in IMMUTABLE {
+        let value = identity[&(*section, *key)].clone();
+        plate.as_object_mut().expect("an object").entry(*key).or_insert(value.into());
+    }
+    Kettle::read(&documents).parameters.expect("valid")
+}
+
 impl Process {
     pub fn new(index: usize) -> Process {
         Process { index, connected: true, ..Process::default() }
@@ -166,16 +177,7 @@ impl Process {
         let running =
             Stored { documents: documents.clone(), store: None, over: BTreeMap::new(), revision: at };
         let running = running.evaluate(&identity).expect("good before");
-        let complete = |documents: &Documents| {
-            // As the shell does with what the data directory records.
-            let mut documents = documents.clone();
-            let plate = documents.entry("plate".to_owned()).or_insert_with(|| serde_json::json!({}));
-            for (section, key) in IMMUTABLE {
-                let value = identity[&(*section, *key)].clone();
-                plate.as_object_mut().expect("an object").entry(*key).or_insert(value.into());
-            }
-            Kettle::read(&documents).parameters.expect("valid")
-        };
+        let complete = |documents: &Documents| complete(documents, &identity);
         let values = complete(&documents);
         assert_eq!(plain(&values), running, "the model reads what the schema reads");
         let away = matches!(source, Source::LastGood { observed: None, .. });
@@ -209,6 +211,7 @@ impl Process {
             guards: BTreeSet::new(),
             taken,
             refused,
+            from_store: source == Source::Store,
             gone: false,
         });
         // The watch may be first.
