@@ -44,6 +44,8 @@ pub struct Life {
     /// Updates up to here were taken, and up to there refused, by the start.
     pub taken: i64,
     pub refused: i64,
+    /// What the start changed.
+    pub brought: BTreeSet<String>,
     /// Whether it started with what is stored.
     pub from_store: bool,
     pub gone: bool,
@@ -85,6 +87,10 @@ impl Life {
             let outcome = if taken { Outcome::Applied } else { Outcome::Rejected };
             assert!((of_start && !told.dry_run) || self.leaving, "{feedback:?} answers what was not done");
             assert_eq!(feedback.outcome, outcome);
+            if taken {
+                let applied = names(feedback.applied.iter().map(|a| (&a.component, &a.param)));
+                assert_eq!(applied, self.brought, "what the start changed");
+            }
             // Another start than one with what is stored may have seen by then what is.
             assert!(feedback.pending_restart.is_empty() || !self.from_store);
             shared.tally.at_start += 1;

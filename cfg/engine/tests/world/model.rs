@@ -15,6 +15,16 @@ pub const DYNAMIC: &[(&str, &str)] =
     &[("heater", "least"), ("heater", "lid_timeout_ms"), ("heater", "password"), ("table", "cups")];
 pub const RESTART: &[(&str, &str)] = &[("heater", "most"), ("table", "legs")];
 pub const IMMUTABLE: &[(&str, &str)] = &[("plate", "serial"), ("plate", "metal")];
+pub const ALL: &[(&str, &str)] = &[
+    ("heater", "least"),
+    ("heater", "most"),
+    ("heater", "lid_timeout_ms"),
+    ("heater", "password"),
+    ("table", "cups"),
+    ("table", "legs"),
+    ("plate", "serial"),
+    ("plate", "metal"),
+];
 pub const SECTIONS: &[&str] = &["heater", "table", "plate"];
 
 /// The values of a real one.

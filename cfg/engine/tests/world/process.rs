@@ -11,7 +11,7 @@ use cfg_schema::{Documents, Problem};
 
 use super::life::Life;
 use super::model::{
-    DYNAMIC, IMMUTABLE, Model, Plain, RESTART, Stored, Verdict, differences, fits, plain, sections, with,
+    ALL, DYNAMIC, IMMUTABLE, Model, Plain, RESTART, Stored, Verdict, differences, fits, plain, sections, with,
 };
 use super::store::{Random, Store};
 use super::{Shared, host};
@@ -179,6 +179,8 @@ impl Process {
         let running = running.evaluate(&identity).expect("good before");
         let complete = |documents: &Documents| complete(documents, &identity);
         let values = complete(&documents);
+        let before = last_good.as_ref().map(|(_, documents)| plain(&complete(documents)));
+        let now = running.clone();
         assert_eq!(plain(&values), running, "the model reads what the schema reads");
         let away = matches!(source, Source::LastGood { observed: None, .. });
         let standing = if away { vec![] } else { self.standing(store) };
@@ -211,6 +213,7 @@ impl Process {
             guards: BTreeSet::new(),
             taken,
             refused,
+            brought: before.map(|before| differences(&before, &now, ALL)).unwrap_or_default(),
             from_store: source == Source::Store,
             gone: false,
         });
