@@ -1,0 +1,158 @@
+//! What is to be written into the store.
+
+use std::collections::VecDeque;
+
+use crate::engine::input::Written;
+use crate::{Feedback, Status};
+
+/// A write that was not answered yet.
+#[derive(Debug, PartialEq)]
+enum InFlight {
+    /// The first of the feedbacks.
+    Feedback(u64),
+    Status(u64, Box<Status>),
+}
+
+/// What is to be written next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    Feedback(Box<Feedback>),
+    Status(Box<Status>),
+}
+
+/// Feedbacks, in the order of the answers, and behind them the status. One write at a time: so a status never speaks of
+/// a feedback that is not stored.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    feedbacks: VecDeque<Feedback>,
+    in_flight: Option<InFlight>,
+    /// The status as it is stored.
+    stored: Option<Box<Status>>,
+    /// The newest feedback that is stored.
+    pub(super) last_feedback: Option<String>,
+    /// Feedbacks that were given up.
+    pub(super) lost: u64,
+}
+
+impl Outbox {
+    /// Adds a feedback; beyond `most`, without the one that is being written, the oldest is given up.
+    pub(super) fn push(&mut self, feedback: Feedback, most: usize) {
+        self.feedbacks.push_back(feedback);
+        let first = usize::from(matches!(self.in_flight, Some(InFlight::Feedback(_))));
+        while self.feedbacks.len() > first + most.max(1) {
+            self.feedbacks.remove(first);
+            self.lost += 1;
+        }
+    }
+
+    /// What comes next, under `token`; nothing while something is being written, or if `status` is what is stored.
+    pub(super) fn next(&mut self, token: u64, status: impl FnOnce(&Outbox) -> Status) -> Option<Next> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        if let Some(feedback) = self.feedbacks.front() {
+            self.in_flight = Some(InFlight::Feedback(token));
+            return Some(Next::Feedback(Box::new(feedback.clone())));
+        }
+        let status = Box::new(status(self));
+        if self.stored.as_ref() == Some(&status) {
+            return None;
+        }
+        self.in_flight = Some(InFlight::Status(token, status.clone()));
+        Some(Next::Status(status))
+    }
+
+    /// Takes the result of a write. Whether the store is away.
+    pub(super) fn written(&mut self, token: u64, result: Written) -> bool {
+        match self.in_flight.take() {
+            Some(InFlight::Feedback(expected)) if expected == token => match result {
+                Written::Done => self.last_feedback = self.feedbacks.pop_front().map(|feedback| feedback.id),
+                Written::Refused => {
+                    self.feedbacks.pop_front();
+                    self.lost += 1;
+                }
+                Written::Away => {}
+            },
+            // A refused status would be refused again; the next one that differs is tried.
+            Some(InFlight::Status(expected, status)) if expected == token => {
+                if result != Written::Away {
+                    self.stored = Some(status);
+                }
+            }
+            other => {
+                self.in_flight = other;
+                return false;
+            }
+        }
+        result == Written::Away
+    }
+
+    /// What is stored as status is not known any more.
+    pub(super) fn forget_status(&mut self) {
+        self.stored = None;
+    }
+
+    /// Whether nothing is being written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Outcome;
+
+    fn feedback(id: &str) -> Feedback {
+        Feedback::new(id, "n", 1, Outcome::Applied)
+    }
+
+    fn status(outbox: &Outbox) -> Status {
+        Status {
+            last_feedback: outbox.last_feedback.clone(),
+            feedback_lost: outbox.lost,
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_the_loss_is_counted() {
+        let mut outbox = Outbox::default();
+        outbox.push(feedback("0"), 2);
+        assert!(matches!(outbox.next(1, status), Some(Next::Feedback(first)) if first.id == "0"));
+        assert_eq!(outbox.next(2, status), None, "one at a time");
+        for id in ["1", "2", "3"] {
+            outbox.push(feedback(id), 2);
+        }
+        assert!(outbox.written(1, Written::Away));
+        let mut written = Vec::new();
+        for token in 10.. {
+            match outbox.next(token, status) {
+                Some(Next::Feedback(feedback)) => written.push(feedback.id),
+                Some(Next::Status(status)) => {
+                    assert_eq!((status.last_feedback.as_deref(), status.feedback_lost), (Some("3"), 1));
+                    assert!(!outbox.written(token, Written::Done));
+                    assert_eq!(outbox.next(token + 1, self::status), None, "it is stored");
+                    outbox.forget_status();
+                    assert!(outbox.next(token + 2, self::status).is_some());
+                    break;
+                }
+                None => unreachable!("nothing is being written"),
+            }
+            assert!(!outbox.written(99, Written::Done), "of something else");
+            assert!(!outbox.written(token, Written::Done));
+        }
+        assert_eq!(written, ["0", "2", "3"]);
+    }
+
+    #[test]
+    fn what_the_store_refuses_does_not_stop_the_rest() {
+        let mut outbox = Outbox::default();
+        outbox.push(feedback("0"), 9);
+        assert!(outbox.next(1, status).is_some());
+        assert!(!outbox.written(1, Written::Refused));
+        assert!(matches!(outbox.next(2, status), Some(Next::Status(status)) if status.feedback_lost == 1));
+        assert!(!outbox.written(2, Written::Refused));
+        assert_eq!(outbox.next(3, status), None, "not again and again");
+    }
+}
