@@ -103,19 +103,19 @@ fn what_a_change_does_is_told() {
     let line = told.out.lines().nth(1).expect("a second line");
     assert!(line.starts_with("  scocache.trigger_gap: 1GB -> 1500MB, "), "{line}");
     assert_eq!(told.err, "");
-    let told = set("nbd|nbd_max_connections", "8").out;
-    assert!(told.ends_with("\n  nbd.nbd_max_connections: 4096 -> 8, waits for a restart\n"), "{told}");
+    let told = set("nbd|nbd_port", "10001").out;
+    assert!(told.ends_with("\n  nbd.nbd_port: 10809 -> 10001, waits for a restart\n"), "{told}");
     let told = set("scocache|segment_size", "2MiB").out;
     assert!(
         told.contains(", immutable: the next update refuses it, unless the host was made with it\n"),
         "{told}"
     );
-    let told = set("nbd|nbd_max_connections", "\"8\"").out;
+    let told = set("nbd|nbd_port", "\"10001\"").out;
     assert!(told.ends_with("\n  no value that has an effect changes\n"), "{told}");
     let told = store.json(&["set", &format!("{HOST}/nbd|nbd_port"), "10000"]);
     assert_eq!(
         told["effects"],
-        json!([{"vpool": "g", "host": "h1", "component": "nbd", "param": "nbd_port", "old": "10809",
+        json!([{"vpool": "g", "host": "h1", "component": "nbd", "param": "nbd_port", "old": "10001",
                 "new": "10000", "category": "restart"}])
     );
     assert_eq!((&told["unknown"], &told["no_effect"]), (&json!([]), &json!([])));

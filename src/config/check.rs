@@ -317,3 +317,50 @@ impl Report {
         order.into_iter().map(line).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cfg_client::KeyPath;
+
+    fn host(id: &str, changes: &[(&'static str, Category)]) -> HostReport {
+        let change = |(key, category): &(&'static str, Category)| {
+            let (old, new) = ("1".to_owned(), "2".to_owned());
+            Change { section: "kettle", key, category: *category, old, new }
+        };
+        HostReport {
+            host: Host { vpool: "g".to_owned(), id: id.to_owned() },
+            problems: Vec::new(),
+            changes: changes.iter().map(change).collect(),
+            unknown: Vec::new(),
+            no_effect: Vec::new(),
+            notes: vec!["note".to_owned()],
+            guard: Compare::NotAfter { range: KeyPath::root().below(), revision: 1 },
+        }
+    }
+
+    #[test]
+    fn each_line_stands_once_with_the_hosts_it_holds_for() {
+        let (now, later) = (("a", Category::Dynamic), ("b", Category::Restart));
+        let never = ("c", Category::Immutable);
+        let alone = Report { hosts: vec![host("h1", &[now, later, never])] };
+        assert_eq!(
+            alone.lines(),
+            [
+                "kettle.a: 1 -> 2, applied at once by the next update",
+                "kettle.b: 1 -> 2, waits for a restart",
+                "kettle.c: 1 -> 2, immutable: the next update refuses it, unless the host was made with it",
+                "note"
+            ]
+        );
+        let hosts = vec![host("h1", &[now]), host("h2", &[now, later]), host("h3", &[]), host("h4", &[now])];
+        assert_eq!(
+            Report { hosts }.lines(),
+            [
+                "kettle.a: 1 -> 2, applied at once by the next update (h1, h2, h4)",
+                "note (4 hosts)",
+                "kettle.b: 1 -> 2, waits for a restart (h2)"
+            ]
+        );
+    }
+}
