@@ -153,7 +153,7 @@ fn an_immutable_parameter_stays_what_it_was() {
     let directory = DataDir::small();
     let node = directory.up(&[]);
     let key = key(&directory, "scocache");
-    directory.run(&["config", "set", &format!("{key}|segment_size"), "\"2MiB\""], 0);
+    directory.run(&["config", "set", &format!("{key}|segment_size"), "\"2MiB\"", "--unchecked"], 0);
     node.stop();
     let log = log_of_start(&directory);
     assert!(log.contains("scocache.segment_size") && log.contains("is immutable"), "{log}");

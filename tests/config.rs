@@ -210,15 +210,15 @@ fn a_value_is_set_for_all_hosts_of_a_vpool() {
     store.set("/ovs/vpools/gg/hosts/h3/config/nbd", "{}");
     store.set("/ovs/vpools/g/hosts/h4/retired", "true");
     assert_eq!(set("2GB", 0).json()["set"], 1);
-    let both = set("3GB", 0).json();
+    let both = set("1600MB", 0).json();
     assert_eq!((&both["set"], &both["unchanged"]), (&json!(2), &json!(0)));
     for (host, document) in
-        [("h1", json!({"trigger_gap": "3GB"})), ("h2", json!({"trigger_gap": "3GB", "x": 1}))]
+        [("h1", json!({"trigger_gap": "1600MB"})), ("h2", json!({"trigger_gap": "1600MB", "x": 1}))]
     {
         let shown = store.json(&["get", &format!("/ovs/vpools/g/hosts/{host}/config/scocache")]);
         assert_eq!((&shown["value"], &shown["revision"]), (&document, &both["revision"]), "at once");
     }
-    assert_eq!(set("3GB", 0).json()["set"], 0);
+    assert_eq!(set("1600MB", 0).json()["set"], 0);
     assert_eq!(store.out(&["list-recursive", "/ovs/vpools/gg"]), "/ovs/vpools/gg/hosts/h3/config/nbd\n");
     store.run(&["set", "--vpool", "g", "a//b", "1"], 2);
     store.run(&["set", "--vpool", "../g", "nbd", "{}"], 2);

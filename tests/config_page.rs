@@ -57,6 +57,7 @@ fn the_page_says_what_happens() {
             .arg(format!("{} 2>&1", step.command))
             .current_dir(directory.path(""))
             .env("PATH", &path)
+            .env_remove("VISUAL")
             .env("OVS_ENDPOINT", format!("etcd://{}", cluster.endpoints[0]))
             .output()
             .expect("sh runs");

@@ -98,7 +98,7 @@ fn a_driver_without_its_documents_does_not_start() {
     run("http://127.0.0.1:1/", 2).assert_error("names no store");
     run("etcd://127.0.0.1:1/ovs/vpools/a/hosts/b/config", 6).assert_error("is not reachable");
     let folder = "/ovs/vpools/a/hosts/b/config";
-    first.run(&["config", "set", &format!("{folder}/nbd"), "{\"nbd_port\": 70000}"], 0);
+    first.run(&["config", "set", &format!("{folder}/nbd"), "{\"nbd_port\": 70000}", "--unchecked"], 0);
     run(&format!("{store}{folder}"), 5).assert_error("nbd.nbd_port = 70000");
     // A directory stays with the driver it was made for.
     first.run(&["config", "set", &format!("{folder}/nbd"), "{\"nbd_max_connections\": 8}"], 0);

@@ -116,11 +116,13 @@ struct Drive {
     writer: Option<Box<Writer>>,
     /// At most one: the engine waits for its answer.
     words: Option<(u64, Words)>,
-    /// The status was lost while nobody could write.
+    /// The store is asked until it answers.
     looking: bool,
     observing: bool,
     /// Documents changed since the last look was begun.
     changed: bool,
+    /// Documents refer to others, which are not watched: they are looked at with each sign of life.
+    refers: bool,
     gone: bool,
 }
 
@@ -146,6 +148,7 @@ impl Drive {
             looking: false,
             observing: false,
             changed: false,
+            refers: false,
             gone: false,
         }
     }
@@ -161,8 +164,10 @@ impl Drive {
         let mut life = interval(STATUS_TTL / 3);
         let mut stopping = false;
         self.tell(Input::Started(Box::new(start))).await;
-        if read.is_none() {
-            self.away().await;
+        match read {
+            None => self.away().await,
+            // Whether there are references, and what is stored after a start with the last good copy.
+            Some(_) => self.observe(),
         }
         while !self.gone {
             tokio::select! {
@@ -171,7 +176,12 @@ impl Drive {
                     Err(error) => tracing::error!(%error, "a job of the agent failed"),
                 },
                 Some(news) = heard.recv() => self.hear(news).await,
-                _ = life.tick() => self.live(),
+                _ = life.tick() => {
+                    self.live();
+                    if self.refers {
+                        self.observe();
+                    }
+                }
                 _ = &mut stopped, if !stopping => {
                     stopping = true;
                     self.tell(Input::Shutdown).await;
@@ -292,6 +302,9 @@ impl Drive {
     async fn done(&mut self, done: Done) {
         match done {
             Done::Input(input) => {
+                if let Input::Read(_, Ok(reading)) = &input {
+                    self.refers = !reading.snapshot.targets.is_empty();
+                }
                 let away = matches!(&input, Input::Read(_, Err(cfg_engine::ReadFailure::Away)));
                 self.tell(input).await;
                 if away {
@@ -341,7 +354,10 @@ impl Drive {
             Done::Observed(stored) => {
                 self.observing = false;
                 match stored {
-                    Ok(stored) => self.tell(Input::Observed(stored.reading)).await,
+                    Ok(stored) => {
+                        self.refers = !stored.reading.snapshot.targets.is_empty();
+                        self.tell(Input::Observed(stored.reading)).await;
+                    }
                     Err(reading::Failed::Refused { problems, .. }) => {
                         tracing::warn!(?problems, "what is stored cannot be used");
                     }

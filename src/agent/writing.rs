@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cfg_client::{Content, Error, Store, Transaction, Write};
-use cfg_engine::{Feedback, Kept, Status, Written, trim};
+use cfg_engine::{Feedback, KEPT, Kept, Options, Status, Update, Written, trim};
 
 use super::place::Place;
 
@@ -17,6 +17,25 @@ pub(crate) struct Writer {
     lease: Option<i64>,
     /// Answers that are stored, with the revision and the time of their writing; `None`: nobody looked yet.
     stored: Option<Vec<(String, i64, Instant)>>,
+}
+
+/// The ids under which the update keys that stand now are answered.
+async fn standing_ids(store: &Store, place: &Place) -> Result<Vec<String>, Error> {
+    let mut ids = Vec::new();
+    for key in [&place.update, &place.vpool_update] {
+        match store.get(key, None).await {
+            Ok(pair) => {
+                ids.push(format!("r{}", pair.mod_revision));
+                let limit = Options::default().update_bytes;
+                ids.extend(
+                    Update::read(&pair.value, limit).map_or_else(|wrong| wrong.id, |update| Some(update.id)),
+                );
+            }
+            Err(Error::Absent { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ids)
 }
 
 /// What the engine is told of a failure.
@@ -71,9 +90,14 @@ impl Writer {
         let stored = self.stored.get_or_insert_default();
         stored.retain(|(known, ..)| known != id);
         stored.push((id.to_owned(), revision, now));
+        if stored.len() <= KEPT {
+            return Ok(());
+        }
+        let standing = standing_ids(&self.store, &self.place).await?;
         let kept = |(id, revision, at): &(String, i64, Instant)| Kept {
             id: id.clone(),
             revision: *revision,
+            standing: standing.contains(id),
             age: now - *at,
         };
         for gone in trim(stored.iter().map(kept).collect()) {

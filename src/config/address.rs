@@ -9,6 +9,7 @@ use crate::args::Global;
 use crate::data_dir::DataDir;
 use crate::endpoints::ADMIN_SCHEME;
 use crate::failure::{Failure, Kind};
+use crate::identity::Identity;
 
 /// The forms of `--endpoint` that name a store.
 const FORMS: &str = "give etcd://HOST:PORT,HOST:PORT, or the path of an endpoints.json";
@@ -39,14 +40,22 @@ pub(crate) fn find(global: &Global) -> Result<StoreUrl, Failure> {
     of_file(&file, "start the node with `ovs up`, or correct --endpoint")
 }
 
-/// vPool and host of the node in the data directory, unless the arguments name a store.
-pub(crate) fn node(global: &Global) -> Option<(String, String)> {
-    if global.endpoint.is_some() {
-        return None;
-    }
-    let directory = DataDir::locate(global.data_dir.as_deref()).ok()?;
-    let endpoints = endpoints_of_file(&directory.endpoints(), "").ok()?;
-    Some((endpoints.vpool_guid?, endpoints.vrouter_id?))
+/// Who the node is in whose directory the arguments find the store; nobody, if that cannot be read.
+pub(crate) fn identity(global: &Global) -> Option<Identity> {
+    let directory = match (global.endpoint.as_deref(), &global.data_dir) {
+        (None, directory) => DataDir::locate(directory.as_deref()).ok()?,
+        (Some(_), Some(directory)) => DataDir::locate(Some(directory)).ok()?,
+        (Some(endpoint), None) => {
+            let path = endpoint.strip_prefix(ADMIN_SCHEME).or_else(|| endpoint.strip_prefix("file://"));
+            let path = Path::new(path.unwrap_or(endpoint));
+            if path.to_string_lossy().contains("://") {
+                return None;
+            }
+            let directory = if path.is_dir() { path } else { path.parent()? };
+            DataDir::locate(Some(directory)).ok()?
+        }
+    };
+    Identity::read(&directory.identity()).ok().flatten()
 }
 
 fn of_file(file: &Path, advice: &str) -> Result<StoreUrl, Failure> {

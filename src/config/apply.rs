@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::change::{Edit, Intent};
+use super::check::Check;
 use super::secret::Content;
 use super::targets::{Host, Targets};
 use super::write::{TRIES, busy};
@@ -136,7 +137,7 @@ impl Session {
                     }
                 }
             }
-            if edits.is_empty() || self.commit(&edits, &intent).await?.is_some() {
+            if edits.is_empty() || self.commit(&edits, &intent, Check::Made).await?.is_some() {
                 return Ok(());
             }
         }

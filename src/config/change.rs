@@ -242,6 +242,11 @@ impl Draft {
 }
 
 impl Batch {
+    /// How many more compares it can take.
+    pub(crate) fn room(&self) -> usize {
+        COMPARES.saturating_sub(self.transaction.compares.len())
+    }
+
     /// Carries it out, with more compares and writes of the caller's; returns the revision.
     pub(crate) async fn apply(mut self, store: &Store, more: Transaction) -> Result<i64, Error> {
         self.transaction.compares.extend(more.compares);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::check::Check;
 use super::place::Place;
 use super::targets::Target;
 use crate::cluster_id::ClusterId;
@@ -69,6 +70,21 @@ pub(crate) enum StoreCommand {
         /// About the change
         #[command(flatten)]
         message: Message,
+        /// Whether it is checked
+        #[command(flatten)]
+        checks: Checks,
+    },
+    /// Change a document in $VISUAL or $EDITOR, or make a new one
+    Edit {
+        /// The key
+        #[arg(value_parser = KeyPath::parse)]
+        key: KeyPath,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+        /// Whether it is checked
+        #[command(flatten)]
+        checks: Checks,
     },
     /// Delete a key, a place in its document, or a whole folder
     Delete {
@@ -84,6 +100,9 @@ pub(crate) enum StoreCommand {
         /// About the change
         #[command(flatten)]
         message: Message,
+        /// Whether it is checked
+        #[command(flatten)]
+        checks: Checks,
     },
     /// Give a key, with all that is below it, another name
     Rename {
@@ -96,6 +115,9 @@ pub(crate) enum StoreCommand {
         /// About the change
         #[command(flatten)]
         message: Message,
+        /// Whether it is checked
+        #[command(flatten)]
+        checks: Checks,
     },
     /// Show who changed a key, when, and to what
     History {
@@ -132,6 +154,9 @@ pub(crate) enum StoreCommand {
         /// About the change
         #[command(flatten)]
         message: Message,
+        /// Whether it is checked
+        #[command(flatten)]
+        checks: Checks,
     },
     /// Ask processes to take what is stored for them, wait for their answers and print them
     Apply {
@@ -183,6 +208,49 @@ pub(crate) enum StoreCommand {
         /// About the change
         #[command(flatten)]
         message: Message,
+        /// Whether it is checked
+        #[command(flatten)]
+        checks: Checks,
+    },
+    /// Check what is stored for hosts, or the documents of a directory; prints all that is wrong
+    Validate {
+        /// A directory with files <section>.json [default: what is stored]
+        #[arg(conflicts_with_all = ["vpool", "host"])]
+        dir: Option<PathBuf>,
+        /// Only hosts of this vPool
+        #[arg(long, value_name = "GUID")]
+        vpool: Option<String>,
+        /// Only this host
+        #[arg(long, value_name = "ID")]
+        host: Option<String>,
+    },
+    /// Let no update reach a host
+    Freeze {
+        /// The id of the host
+        host: String,
+        /// Its vPool, if several have such a host
+        #[arg(long, value_name = "GUID")]
+        vpool: Option<String>,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+    },
+    /// Let updates reach a host again
+    Thaw {
+        /// The id of the host
+        host: String,
+        /// Its vPool, if several have such a host
+        #[arg(long, value_name = "GUID")]
+        vpool: Option<String>,
+        /// About the change
+        #[command(flatten)]
+        message: Message,
+    },
+    /// List what refers to a key, to something in its document, or to what is below it
+    Refs {
+        /// /a/b/c, or '/a/b/c|x.y' for x.y in the document /a/b/c
+        #[arg(value_parser = Place::parse)]
+        key: Place,
     },
     /// Print changes as they happen, until ^C
     Watch {
@@ -220,6 +288,21 @@ pub(crate) struct Message {
     /// Recorded in the history with the change
     #[arg(short = 'm', long = "message", value_name = "TEXT", value_parser = parse_message)]
     pub(crate) text: Option<String>,
+}
+
+/// Whether a change is checked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Checks {
+    /// Store it even if the configuration of a host would not be valid
+    #[arg(long)]
+    unchecked: bool,
+}
+
+impl Checks {
+    /// The same as a word.
+    pub(super) fn check(&self) -> Check {
+        if self.unchecked { Check::Omitted } else { Check::Made }
+    }
 }
 
 /// Longest message, in bytes.

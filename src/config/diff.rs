@@ -78,7 +78,8 @@ type Differences = BTreeMap<String, (Option<Json>, Option<Json>)>;
 
 fn differences(old: &Side, new: &Side) -> Differences {
     let mut found = Differences::new();
-    let (old_leaves, new_leaves) = (leaves(old), leaves(new));
+    let of = |side: &Side| side.value.as_ref().map(leaves).unwrap_or_default();
+    let (old_leaves, new_leaves) = (of(old), of(new));
     for place in old_leaves.keys().chain(new_leaves.keys()) {
         let (before, after) = (old_leaves.get(place), new_leaves.get(place));
         let differs = match (old.secrets.get(place), new.secrets.get(place)) {
@@ -93,7 +94,7 @@ fn differences(old: &Side, new: &Side) -> Differences {
 }
 
 /// All values that contain no others, by their JSON pointers.
-fn leaves(side: &Side) -> BTreeMap<String, Json> {
+pub(super) fn leaves(value: &Json) -> BTreeMap<String, Json> {
     fn collect(value: &Json, pointer: String, leaves: &mut BTreeMap<String, Json>) {
         match value {
             Json::Object(members) if !members.is_empty() => {
@@ -110,17 +111,20 @@ fn leaves(side: &Side) -> BTreeMap<String, Json> {
         }
     }
     let mut leaves = BTreeMap::new();
-    if let Some(value) = &side.value {
-        collect(value, String::new(), &mut leaves);
-    }
+    collect(value, String::new(), &mut leaves);
     leaves
 }
 
+/// A JSON pointer as people write it behind `|`.
+pub(super) fn place_name(pointer: &str) -> String {
+    match pointer.strip_prefix('/') {
+        None => "(the whole)".to_owned(),
+        Some(place) => place.replace('/', ".").replace("~1", "/").replace("~0", "~"),
+    }
+}
+
 fn line((place, (old, new)): (&String, &(Option<Json>, Option<Json>))) -> String {
-    let name = match place.as_str() {
-        "" => "(the whole)".to_owned(),
-        place => place[1..].replace('/', ".").replace("~1", "/").replace("~0", "~"),
-    };
+    let name = place_name(place);
     match (old, new) {
         (None, Some(new)) => format!("+ {name}: {new}"),
         (Some(old), None) => format!("- {name}: {old}"),

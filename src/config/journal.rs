@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::change::{self, Batch, Edit, Intent};
+use super::check::{Check, Report};
 use super::{Session, failure_of};
 use crate::failure::{Failure, Kind};
 
@@ -47,21 +48,45 @@ fn journals() -> Result<KeyPath, Failure> {
     KeyPath::parse(&format!("{MARKERS}/journal")).map_err(failure_of)
 }
 
+/// A change that was carried out.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// Of the last transaction.
+    pub(super) revision: i64,
+    /// What it means for the hosts that it touches.
+    pub(super) report: Report,
+}
+
 impl Session {
-    /// Carries edits out; returns the revision of the last transaction, or `None` when someone else changed a key since
-    /// it was read, and nothing was done.
-    pub(super) async fn commit(&self, edits: &[Edit], intent: &Intent) -> Result<Option<i64>, Failure> {
+    /// Checks edits and carries them out; `None` when someone else changed a key since it was read, and nothing was
+    /// done.
+    pub(super) async fn commit(
+        &self,
+        edits: &[Edit],
+        intent: &Intent,
+        check: Check,
+    ) -> Result<Option<Done>, Failure> {
         change::check(edits)?;
         change::check_places(&self.store, edits).await?;
+        let report = match check {
+            Check::Made => self.check(edits).await?,
+            Check::Omitted => Report::default(),
+        };
+        self.refuse(&report)?;
         let hasher = change::hasher_for(&self.store, edits).await?;
         change::record_found(&self.store, edits, hasher.as_ref()).await?;
         let (mut batches, sizes) = change::batches(edits, intent, hasher.as_ref())?;
         if batches.len() > 1 {
-            return self.journal(edits, &sizes, intent).await.map(Some);
+            let revision = self.journal(edits, &sizes, intent).await?;
+            return Ok(Some(Done { revision, report }));
         }
         let Some(batch) = batches.pop() else { return Err(Failure::failed("there is nothing to change")) };
-        match batch.apply(&self.store, Transaction::default()).await {
-            Ok(revision) => Ok(Some(revision)),
+        let mut more = Transaction::default();
+        if report.hosts.len() <= batch.room() {
+            more.compares.extend(report.hosts.iter().map(|host| host.guard.clone()));
+        }
+        match batch.apply(&self.store, more).await {
+            Ok(revision) => Ok(Some(Done { revision, report })),
             Err(Error::Conflict) => Ok(None),
             Err(error) => Err(failure_of(error)),
         }

@@ -6,19 +6,27 @@ pub(crate) mod address;
 mod apply;
 mod author;
 mod change;
+mod check;
 mod command;
 mod diff;
+mod edit;
+mod editor;
+mod freeze;
 mod history;
+mod host;
 mod journal;
 mod place;
 mod read;
 mod reference;
+mod refs;
 mod secret;
 mod status;
 mod targets;
 mod transfer;
+mod validate;
 mod vpool;
 mod watch;
+mod whole;
 mod write;
 
 pub(crate) use author::now;
@@ -31,13 +39,15 @@ use std::time::Duration;
 use cfg_client::{Content, Error, KeyPath, Options, Store};
 use cfg_schema::Documents;
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use change::{Edit, Intent};
+use check::Check;
 use place::Place;
-use targets::Targets;
 
 use crate::args::Global;
 use crate::failure::{Failure, Kind};
+use crate::identity::Identity;
 use crate::output;
 
 /// How often all endpoints are tried: somebody waits for the answer.
@@ -51,25 +61,35 @@ struct Session {
     store: Store,
     /// Whether people or scripts read the output.
     json: bool,
+    /// Who the node on this machine is, if one is known: its data directory was made with values that stay.
+    identity: Option<Identity>,
 }
 
 /// Does one command.
 pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure> {
     let command = match command {
+        ConfigCommand::Store(StoreCommand::Validate { dir: Some(dir), .. }) => {
+            return validate::directory(global, &dir);
+        }
         ConfigCommand::Store(command) => command,
         ConfigCommand::AcceptCluster { id } => return accept::run(global, id),
         ConfigCommand::Docs => return reference::docs(),
         ConfigCommand::Schema => return reference::schema(),
         ConfigCommand::Sample => return reference::sample(global.json),
     };
-    let url = address::find(global)?;
-    let node = address::node(global);
     let rounds = if matches!(command, StoreCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
+    let (runtime, session) = open(global, rounds)?;
+    runtime.block_on(session.run(command))
+}
+
+/// The store that the arguments name, and what drives it.
+fn open(global: &Global, rounds: usize) -> Result<(Runtime, Session), Failure> {
+    let url = address::find(global)?;
     let store = Store::open(&url, Options { rounds, ..Options::default() }).map_err(failure_of)?;
-    let session = Session { store, json: global.json };
+    let session = Session { store, json: global.json, identity: address::identity(global) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
-    runtime.block_on(session.run(command, node))
+    Ok((runtime, session))
 }
 
 /// Stores documents below `path` where there is nothing yet, all or none, with their history. `false`: there is
@@ -88,49 +108,84 @@ pub(crate) async fn store_first(
         Ok(Edit { key, before: None, after: Some(document.to_string().into_bytes()), other: None })
     };
     let edits: Vec<Edit> = documents.iter().map(edit).collect::<Result<_, Failure>>()?;
-    let session = Session { store: store.clone(), json: false };
-    Ok(session.commit(&edits, &Intent::new(action, None)?).await?.is_some())
+    let session = Session { store: store.clone(), json: false, identity: None };
+    // Whoever stores the first documents has read them.
+    Ok(session.commit(&edits, &Intent::new(action, None)?, Check::Omitted).await?.is_some())
 }
 
 impl Session {
-    async fn run(&self, command: StoreCommand, node: Option<(String, String)>) -> Result<(), Failure> {
+    async fn run(&self, command: StoreCommand) -> Result<(), Failure> {
         match command {
-            StoreCommand::List { prefix } => self.list(&prefix).await,
-            StoreCommand::ListRecursive { prefix } => self.list_recursive(&prefix).await,
-            StoreCommand::Get { key, secrets } => self.get(&key, secrets.show).await,
-            StoreCommand::Set { key, value, vpool: Some(vpool), message, .. } => {
-                self.set_vpool(&vpool, &key, &value, message.text).await
+            StoreCommand::Set { key, value, vpool: Some(vpool), message, checks, .. } => {
+                self.set_vpool(&vpool, &key, &value, message.text, checks.check()).await
             }
-            StoreCommand::Set { key, value, if_revision, message, .. } => {
+            StoreCommand::Set { key, value, if_revision, message, checks, .. } => {
                 let place = Place::parse(&key).map_err(Failure::usage)?;
-                self.set(&place, &value, if_revision, message.text).await
+                self.set(&place, &value, if_revision, message.text, checks.check()).await
             }
-            StoreCommand::Delete { key, recursive: true, message, .. } => {
-                self.delete_recursive(&key, message.text).await
+            StoreCommand::Edit { key, message, checks } => {
+                self.edit(&key, message.text, checks.check()).await
             }
-            StoreCommand::Delete { key, if_revision, message, .. } => {
-                self.delete(&key, if_revision, message.text).await
+            StoreCommand::Delete { key, recursive: true, message, checks, .. } => {
+                self.delete_recursive(&key, message.text, checks.check()).await
             }
-            StoreCommand::Rename { from, to, message } => self.rename(&from, &to, message.text).await,
-            StoreCommand::History { key, .. } => self.history(&key).await,
-            StoreCommand::Diff { key, old, new, secrets } => self.diff(&key, old, new, secrets.show).await,
-            StoreCommand::Revert { key, revision, message } => {
-                self.revert(&key, revision, message.text).await
+            StoreCommand::Delete { key, if_revision, message, checks, .. } => {
+                self.delete(&key, if_revision, message.text, checks.check()).await
             }
+            StoreCommand::Rename { from, to, message, checks } => {
+                self.rename(&from, &to, message.text, checks.check()).await
+            }
+            StoreCommand::Revert { key, revision, message, checks } => {
+                self.revert(&key, revision, message.text, checks.check()).await
+            }
+            StoreCommand::Import { file, message, checks } => {
+                self.import(&file, message.text, checks.check()).await
+            }
+            StoreCommand::Freeze { host, vpool, message } => {
+                self.freeze(&host, vpool.as_deref(), message.text).await
+            }
+            StoreCommand::Thaw { host, vpool, message } => {
+                self.thaw(&host, vpool.as_deref(), message.text).await
+            }
+            StoreCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
             StoreCommand::Apply { directory, target, prune, dry_run, allow_reset, wait, message } => {
                 let (wait, note) = (Duration::from_secs(wait), message.text);
                 let directory = directory.as_deref();
                 let wish = apply::Wish { directory, prune, dry_run, allow_reset, wait, note };
-                self.apply(&Targets::of(&target, node)?, wish).await
+                self.apply(&self.targets(&target)?, wish).await
+            }
+            looking => self.look(looking).await,
+        }
+    }
+
+    /// The commands that change nothing.
+    async fn look(&self, command: StoreCommand) -> Result<(), Failure> {
+        match command {
+            StoreCommand::List { prefix } => self.list(&prefix).await,
+            StoreCommand::ListRecursive { prefix } => self.list_recursive(&prefix).await,
+            StoreCommand::Get { key, secrets } => self.get(&key, secrets.show).await,
+            StoreCommand::History { key, .. } => self.history(&key).await,
+            StoreCommand::Diff { key, old, new, secrets } => self.diff(&key, old, new, secrets.show).await,
+            StoreCommand::Export { file, prefix, secrets } => self.export(&file, &prefix, secrets.show).await,
+            StoreCommand::Validate { vpool, host, .. } => {
+                self.validate(vpool.as_deref(), host.as_deref()).await
             }
             StoreCommand::Status { target, wait } => {
-                self.status(&Targets::of(&target, node)?, wait.map(Duration::from_secs)).await
+                self.status(&self.targets(&target)?, wait.map(Duration::from_secs)).await
             }
-            StoreCommand::Export { file, prefix, secrets } => self.export(&file, &prefix, secrets.show).await,
-            StoreCommand::Import { file, message } => self.import(&file, message.text).await,
+            StoreCommand::Refs { key } => self.refs(&key).await,
             StoreCommand::Watch { prefix, from, secrets } => self.watch(&prefix, from, secrets.show).await,
-            StoreCommand::Resume { id: None, .. } => self.journals().await,
-            StoreCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
+            StoreCommand::Resume { .. } => self.journals().await,
+            // Answered above.
+            StoreCommand::Set { .. }
+            | StoreCommand::Edit { .. }
+            | StoreCommand::Delete { .. }
+            | StoreCommand::Rename { .. }
+            | StoreCommand::Revert { .. }
+            | StoreCommand::Import { .. }
+            | StoreCommand::Freeze { .. }
+            | StoreCommand::Thaw { .. }
+            | StoreCommand::Apply { .. } => Ok(()),
         }
     }
 

@@ -45,17 +45,6 @@ pub(super) struct Host {
 }
 
 impl Targets {
-    /// Those of the arguments; without any the node of the data directory.
-    pub(super) fn of(target: &Target, node: Option<(String, String)>) -> Result<Targets, Failure> {
-        match (&target.vpool, node) {
-            (Some(vpool), _) => Ok(Targets { vpool: vpool.clone(), host: target.host.clone() }),
-            (None, Some((vpool, host))) => Ok(Targets { vpool, host: Some(host) }),
-            (None, None) => Err(Failure::usage(
-                "which host is meant? --endpoint names a store; give --vpool GUID, and --host ID for one host only",
-            )),
-        }
-    }
-
     /// In words.
     pub(super) fn name(&self) -> String {
         match &self.host {
@@ -71,6 +60,20 @@ impl Targets {
 }
 
 impl Session {
+    /// The hosts of the arguments; without any the node in whose directory the store was found.
+    pub(super) fn targets(&self, target: &Target) -> Result<Targets, Failure> {
+        match (&target.vpool, &self.identity) {
+            (Some(vpool), _) => Ok(Targets { vpool: vpool.clone(), host: target.host.clone() }),
+            (None, Some(identity)) => Ok(Targets {
+                vpool: identity.vpool_guid().to_owned(),
+                host: Some(identity.vrouter_id().to_owned()),
+            }),
+            (None, None) => Err(Failure::usage(
+                "which host is meant? --endpoint names a store; give --vpool GUID, and --host ID for one host only",
+            )),
+        }
+    }
+
     /// All hosts that are meant: those with documents or a status.
     pub(super) async fn hosts_of(&self, targets: &Targets) -> Result<BTreeMap<String, Host>, Failure> {
         let path = targets.hosts()?;

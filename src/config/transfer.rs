@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::change::{Edit, Intent};
+use super::check::Check;
+use super::journal::Done;
 use super::read::text;
 use super::secret::Content;
 use super::write::{key_of, not_stored};
@@ -97,7 +99,12 @@ impl Session {
         })
     }
 
-    pub(super) async fn import(&self, file: &Path, note: Option<String>) -> Result<(), Failure> {
+    pub(super) async fn import(
+        &self,
+        file: &Path,
+        note: Option<String>,
+        check: Check,
+    ) -> Result<(), Failure> {
         let export = read(file)?;
         let mut wanted = Vec::new();
         for (name, value) in export.documents {
@@ -133,12 +140,13 @@ impl Session {
                 format!("imported nothing; so already: {}", counted(unchanged))
             });
         }
-        let Some(revision) = self.commit(&edits, &intent).await? else {
+        let Some(Done { revision, report }) = self.commit(&edits, &intent, check).await? else {
             let message =
                 "someone else changed one of the keys meanwhile, and nothing was imported; try again";
             return Err(Failure::new(Kind::Conflict, message));
         };
-        self.show(&json!({"imported": imported, "unchanged": unchanged, "revision": revision}), || {
+        let result = json!({"imported": imported, "unchanged": unchanged, "revision": revision});
+        self.show_changed(&report, result, || {
             format!(
                 "imported {} at revision {revision}; so already: {}",
                 counted(imported),

@@ -6,6 +6,8 @@ use cfg_client::{Content as ListContent, KeyPath};
 use serde_json::json;
 
 use super::change::{Edit, Intent};
+use super::check::{Check, Report};
+use super::journal::Done;
 use super::place::Place;
 use super::write::{TRIES, busy, changed, given};
 use super::{Session, counted, failure_of};
@@ -18,6 +20,7 @@ impl Session {
         section: &str,
         value: &str,
         note: Option<String>,
+        check: Check,
     ) -> Result<(), Failure> {
         let hosts = KeyPath::parse(&format!("/ovs/vpools/{guid}/hosts")).map_err(failure_of)?;
         // Checked before the store is asked: the section is the same for all hosts.
@@ -36,15 +39,15 @@ impl Session {
                     edits.push(Edit { key: place.key, before, after: Some(after), other: None });
                 }
             }
-            let revision = match edits.is_empty() {
-                true => Some(0),
-                false => self.commit(&edits, &intent).await?,
+            let done = match edits.is_empty() {
+                true => Some(Done { revision: 0, report: Report::default() }),
+                false => self.commit(&edits, &intent, check).await?,
             };
-            if let Some(revision) = revision {
+            if let Some(Done { revision, report }) = done {
                 let (set, so_already) = (edits.len(), names.len() - edits.len());
                 let result =
                     json!({"vpool": guid, "set": set, "unchanged": so_already, "revision": revision});
-                return self.show(&result, || match set {
+                return self.show_changed(&report, result, || match set {
                     0 => format!("{section} is so already on all {} hosts", names.len()),
                     set => format!(
                         "set {} at revision {revision}; so already: {}",

@@ -1,12 +1,15 @@
 //! Commands that change: set, delete, rename, revert.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use cfg_client::{Content as ListContent, DOCUMENT_LIMIT, Error, KeyPath, Pair};
 use serde_json::{Map, Value as Json, json};
 
 use super::change::{Edit, Intent};
+use super::check::Check;
 use super::history;
+use super::journal::Done;
 use super::place::Place;
 use super::secret::Content;
 use super::{Session, counted, failure_of};
@@ -22,6 +25,7 @@ impl Session {
         value: &str,
         if_revision: Option<i64>,
         note: Option<String>,
+        check: Check,
     ) -> Result<(), Failure> {
         let (text, value) = given(place, value)?;
         let intent = Intent::new("set", note)?;
@@ -37,13 +41,10 @@ impl Session {
                 );
             }
             let edit = Edit { key: place.key.clone(), before, after: Some(after), other: None };
-            if let Some(revision) = self.commit(&[edit], &intent).await? {
-                return self
-                    .show(&json!({"key": place.to_string(), "revision": revision, "changed": true}), || {
-                        format!("set {place} at revision {revision}")
-                    });
+            if let Some(Done { revision, report }) = self.commit(&[edit], &intent, check).await? {
+                let result = json!({"key": place.to_string(), "revision": revision, "changed": true});
+                return self.show_changed(&report, result, || format!("set {place} at revision {revision}"));
             }
-            conflict_if(&place.key, if_revision)?;
         }
         Err(busy(&place.key))
     }
@@ -53,6 +54,7 @@ impl Session {
         place: &Place,
         if_revision: Option<i64>,
         note: Option<String>,
+        check: Check,
     ) -> Result<(), Failure> {
         let intent = Intent::new("delete", note)?;
         for _ in 0..TRIES {
@@ -69,16 +71,22 @@ impl Session {
                 }
                 Some(document.to_string().into_bytes())
             };
+            let going = if after.is_none() { BTreeSet::from([place.key.as_str()]) } else { BTreeSet::new() };
+            self.refuse_if_referred(place, &going).await?;
             let edit = Edit { key: place.key.clone(), before: Some(before), after, other: None };
-            if let Some(revision) = self.commit(&[edit], &intent).await? {
-                return self.deleted(&place.to_string(), 1, revision);
+            if let Some(done) = self.commit(&[edit], &intent, check).await? {
+                return self.deleted(&place.to_string(), 1, &done);
             }
-            conflict_if(&place.key, if_revision)?;
         }
         Err(busy(&place.key))
     }
 
-    pub(super) async fn delete_recursive(&self, place: &Place, note: Option<String>) -> Result<(), Failure> {
+    pub(super) async fn delete_recursive(
+        &self,
+        place: &Place,
+        note: Option<String>,
+        check: Check,
+    ) -> Result<(), Failure> {
         if !place.steps.is_empty() {
             return Err(Failure::usage(
                 "--recursive is for keys; a place in a document is deleted as a whole anyway",
@@ -94,15 +102,19 @@ impl Session {
                 .into_iter()
                 .map(|pair| Ok(Edit { key: key_of(&pair)?, before: Some(pair), after: None, other: None }))
                 .collect::<Result<_, Failure>>()?;
-            if let Some(revision) = self.commit(&edits, &intent).await? {
-                return self.deleted(place.key.as_str(), edits.len(), revision);
+            let going: BTreeSet<&str> = edits.iter().map(|edit| edit.key.as_str()).collect();
+            self.refuse_if_referred(place, &going).await?;
+            if let Some(done) = self.commit(&edits, &intent, check).await? {
+                return self.deleted(place.key.as_str(), edits.len(), &done);
             }
         }
         Err(busy(&place.key))
     }
 
-    fn deleted(&self, what: &str, keys: usize, revision: i64) -> Result<(), Failure> {
-        self.show(&json!({"deleted": what, "keys": keys, "revision": revision}), || match keys {
+    fn deleted(&self, what: &str, keys: usize, done: &Done) -> Result<(), Failure> {
+        let revision = done.revision;
+        let result = json!({"deleted": what, "keys": keys, "revision": revision});
+        self.show_changed(&done.report, result, || match keys {
             1 => format!("deleted {what} at revision {revision}"),
             keys => format!("deleted {what}, {}, at revision {revision}", counted(keys)),
         })
@@ -113,6 +125,7 @@ impl Session {
         from: &KeyPath,
         to: &KeyPath,
         note: Option<String>,
+        check: Check,
     ) -> Result<(), Failure> {
         if from.is_root() || from.covers(to.as_str().as_bytes()) || to.covers(from.as_str().as_bytes()) {
             return Err(Failure::usage(format!(
@@ -131,6 +144,8 @@ impl Session {
                     format!("there is something at {to} already; delete it, or choose another name");
                 return Err(Failure::new(Kind::Conflict, message));
             }
+            let old = Place { key: from.clone(), steps: Vec::new() };
+            self.refuse_if_referred(&old, &BTreeSet::new()).await?;
             let mut edits = Vec::new();
             for pair in pairs {
                 let old = key_of(&pair)?;
@@ -142,12 +157,12 @@ impl Session {
                 edits.push(Edit { key: old, before: Some(pair), after: None, other: Some(new) });
             }
             let keys = edits.len() / 2;
-            if let Some(revision) = self.commit(&edits, &intent).await? {
-                let (from, to) = (from.as_str(), to.as_str());
-                return self
-                    .show(&json!({"from": from, "to": to, "keys": keys, "revision": revision}), || {
-                        format!("renamed {from} to {to}, {}, at revision {revision}", counted(keys))
-                    });
+            if let Some(Done { revision, report }) = self.commit(&edits, &intent, check).await? {
+                let result =
+                    json!({"from": from.as_str(), "to": to.as_str(), "keys": keys, "revision": revision});
+                return self.show_changed(&report, result, || {
+                    format!("renamed {from} to {to}, {}, at revision {revision}", counted(keys))
+                });
             }
         }
         Err(busy(from))
@@ -158,6 +173,7 @@ impl Session {
         key: &KeyPath,
         revision: i64,
         note: Option<String>,
+        check: Check,
     ) -> Result<(), Failure> {
         let intent = Intent::new("revert", note)?;
         for _ in 0..TRIES {
@@ -172,11 +188,16 @@ impl Session {
                     format!("{key} is as it was at revision {revision} already")
                 });
             }
+            if after.is_none() {
+                let place = Place { key: key.clone(), steps: Vec::new() };
+                self.refuse_if_referred(&place, &BTreeSet::from([key.as_str()])).await?;
+            }
             let edit = Edit { key: key.clone(), before, after, other: None };
-            if let Some(now) = self.commit(&[edit], &intent).await? {
+            if let Some(Done { revision: now, report }) = self.commit(&[edit], &intent, check).await? {
                 let result = json!({"key": key.as_str(), "to": revision, "revision": now, "changed": true});
-                return self
-                    .show(&result, || format!("reverted {key} to revision {revision} at revision {now}"));
+                return self.show_changed(&report, result, || {
+                    format!("reverted {key} to revision {revision} at revision {now}")
+                });
             }
         }
         Err(busy(key))
@@ -242,14 +263,7 @@ pub(super) fn busy(key: &KeyPath) -> Failure {
     Failure::new(Kind::Conflict, message)
 }
 
-/// With a condition, a conflict is an answer and not a reason to try again.
-fn conflict_if(key: &KeyPath, if_revision: Option<i64>) -> Result<(), Failure> {
-    match if_revision {
-        Some(_) => Err(Failure::new(Kind::Conflict, format!("someone else changed {key} meanwhile"))),
-        None => Ok(()),
-    }
-}
-
+/// With a condition, that the key was written by others is an answer and not a reason to try again.
 fn expect(key: &KeyPath, before: Option<&Pair>, if_revision: Option<i64>) -> Result<(), Failure> {
     let found = before.map_or(0, |pair| pair.mod_revision);
     match if_revision {

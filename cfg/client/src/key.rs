@@ -113,6 +113,11 @@ impl KeyRange {
         KeyRange { from: key.into(), to: Vec::new() }
     }
 
+    /// What lies between two ranges of which the first one comes before the other.
+    pub fn between(first: &KeyRange, second: &KeyRange) -> KeyRange {
+        KeyRange { from: first.to.clone(), to: second.from.clone() }
+    }
+
     /// All keys that begin with `prefix`, letter by letter.
     pub fn prefix(prefix: impl Into<Vec<u8>>) -> KeyRange {
         let from = prefix.into();
@@ -161,6 +166,8 @@ mod tests {
         assert!(path("/a").parents().is_empty());
         assert_eq!(KeyRange::prefix([1, 255, 255]).to, [2]);
         assert_eq!(KeyRange::prefix([255]).to, [0]);
+        let between = KeyRange::between(&abc.below(), &path("/b").below());
+        assert_eq!(between, KeyRange { from: b"/abc0".into(), to: b"/b/".into() });
     }
 
     #[test]

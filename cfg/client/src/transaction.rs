@@ -44,6 +44,13 @@ pub enum Compare {
         /// As read before.
         mod_revision: i64,
     },
+    /// No key of the range was written after this revision. A key that was deleted since is not noticed.
+    NotAfter {
+        /// The keys.
+        range: KeyRange,
+        /// As of a listing.
+        revision: i64,
+    },
     /// The key has this value.
     Value {
         /// The key.
@@ -244,17 +251,23 @@ fn request(transaction: &Transaction, otherwise: Vec<Request>) -> rpc::TxnReques
 }
 
 fn compare(compare: &Compare) -> rpc::Compare {
-    let equal = |target: CompareTarget, range: KeyRange, value: TargetUnion| rpc::Compare {
-        result: CompareResult::Equal.into(),
-        target: target.into(),
-        key: range.from.into(),
-        range_end: range.to.into(),
-        target_union: Some(value),
-    };
+    let is =
+        |result: CompareResult, target: CompareTarget, range: KeyRange, value: TargetUnion| rpc::Compare {
+            result: result.into(),
+            target: target.into(),
+            key: range.from.into(),
+            range_end: range.to.into(),
+            target_union: Some(value),
+        };
+    let equal = |target, range, value| is(CompareResult::Equal, target, range, value);
     match compare {
         Compare::Absent(range) => equal(CompareTarget::Create, range.clone(), TargetUnion::CreateRevision(0)),
         Compare::Unchanged { key, mod_revision } => {
             equal(CompareTarget::Mod, key.into(), TargetUnion::ModRevision(*mod_revision))
+        }
+        Compare::NotAfter { range, revision } => {
+            let next = TargetUnion::ModRevision(revision.saturating_add(1));
+            is(CompareResult::Less, CompareTarget::Mod, range.clone(), next)
         }
         Compare::Value { key, value } => {
             equal(CompareTarget::Value, key.into(), TargetUnion::Value(value.clone()))

@@ -61,13 +61,18 @@ async fn calls_answer_as_etcd_does() {
     changed.compares = vec![
         Compare::Unchanged { key: key("/a"), mod_revision: first },
         Compare::Absent(key("/x").below()),
+        Compare::NotAfter { range: key("/a").below(), revision: first },
+        Compare::NotAfter { range: key("/x").below(), revision: first },
         Compare::Value { key: key("/ab"), value: "3".into() },
     ];
     let second = store.transact(&changed).await.expect("holds");
     assert_eq!(second, first + 1);
     assert!(matches!(store.transact(&changed).await, Err(Error::Conflict)), "it was changed");
-    for wrong in [Compare::Absent(key("/a").below()), Compare::Unchanged { key: key("/no"), mod_revision: 7 }]
-    {
+    for wrong in [
+        Compare::Absent(key("/a").below()),
+        Compare::Unchanged { key: key("/no"), mod_revision: 7 },
+        Compare::NotAfter { range: key("/a").below(), revision: first - 1 },
+    ] {
         let transaction = Transaction { compares: vec![wrong], ..puts(&[("/no", "")]) };
         assert!(matches!(store.transact(&transaction).await, Err(Error::Conflict)));
     }

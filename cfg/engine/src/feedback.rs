@@ -199,16 +199,19 @@ pub struct Kept {
     pub id: String,
     /// The revision at which it was written (not that of its update).
     pub revision: i64,
+    /// Whether it answers an update key that still stands: without it the update would be answered again at the next
+    /// start.
+    pub standing: bool,
     /// Time since it was written, as far as the process knows; what it found at its start counts from there.
     pub age: Duration,
 }
 
 /// The ids of the feedbacks that have to go: beyond the last [`KEPT`] those that are older than [`RECENT`], and all
-/// beyond the last [`KEPT_RECENT`].
+/// beyond the last [`KEPT_RECENT`]; never one that answers what still stands, of which there are at most two.
 pub fn trim(mut kept: Vec<Kept>) -> Vec<String> {
     kept.sort_by_key(|feedback| std::cmp::Reverse(feedback.revision));
     let goes = |(place, feedback): &(usize, Kept)| {
-        *place >= KEPT_RECENT || (*place >= KEPT && feedback.age > RECENT)
+        !feedback.standing && (*place >= KEPT_RECENT || (*place >= KEPT && feedback.age > RECENT))
     };
     kept.into_iter().enumerate().filter(goes).map(|(_, feedback)| feedback.id).collect()
 }

@@ -2,6 +2,7 @@
 //! in it. They are resolved when documents are read, with targets of the same revision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use cfg_schema::{Documents, Problem};
 use serde_json::{Map, Value as Json, json};
@@ -22,21 +23,24 @@ pub struct Limits {
     pub depth: usize,
     /// Different paths that are referred to. Default: 256.
     pub targets: usize,
-    /// Bytes of all documents with their references resolved, roughly. Default: 4 MiB.
+    /// Bytes of all documents with their references resolved, roughly. Default: 16 MiB.
     pub bytes: usize,
+    /// Lists and objects inside each other, with references resolved. Default: 100, as a last good copy must be read
+    /// again, and JSON is read up to 128.
+    pub nesting: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { depth: 8, targets: 256, bytes: 4 << 20 }
+        Limits { depth: 8, targets: 256, bytes: 16 << 20, nesting: 100 }
     }
 }
 
 /// Paths that are referred to with their documents; `None`: no document is there.
 pub type Targets = BTreeMap<String, Option<Json>>;
 
-/// Everything that was read for a process at one revision.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Everything that was read for a process at one revision. Documents may hold secrets, so `Debug` shows their names.
+#[derive(Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// The path that the sections lie below, such as `/ovs/vpools/GUID/hosts/ID/config`. A reference into it needs no
     /// further reading.
@@ -45,6 +49,15 @@ pub struct Snapshot {
     pub documents: Documents,
     /// What else was read, at the same revision.
     pub targets: Targets,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (documents, targets) = (self.documents.keys(), self.targets.keys());
+        let (documents, targets): (Vec<_>, Vec<_>) = (documents.collect(), targets.collect());
+        let mut shown = f.debug_struct("Snapshot");
+        shown.field("folder", &self.folder).field("documents", &documents).field("targets", &targets).finish()
+    }
 }
 
 impl Snapshot {
@@ -154,6 +167,8 @@ struct Resolver<'s> {
     limits: &'s Limits,
     /// Bytes of the result so far.
     bytes: usize,
+    /// Lists and objects around the value that is looked at.
+    nesting: usize,
     missing: BTreeSet<String>,
     problems: Vec<Problem>,
     /// The reference in a document of the process that is being resolved: section and key.
@@ -169,6 +184,7 @@ impl<'s> Resolver<'s> {
             snapshot,
             limits,
             bytes: 0,
+            nesting: 0,
             missing: BTreeSet::new(),
             problems: Vec::new(),
             origin,
@@ -203,21 +219,36 @@ impl<'s> Resolver<'s> {
                         Err(problem) => self.refuse(members.get(REF), &problem),
                     }
                 }
-                None => {
-                    let inner =
-                        |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-                    members
-                        .iter()
-                        .map(|(name, value)| (name.clone(), self.value(value, &inner(name))))
-                        .collect()
-                }
+                None => self.inside(key, |resolver| {
+                    let inner = |name: &str| {
+                        if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") }
+                    };
+                    let members = members.iter();
+                    members.map(|(name, value)| (name.clone(), resolver.value(value, &inner(name)))).collect()
+                }),
             },
-            Json::Array(elements) => {
+            Json::Array(elements) => self.inside(key, |resolver| {
                 let elements = elements.iter().enumerate();
-                elements.map(|(index, element)| self.value(element, &format!("{key}[{index}]"))).collect()
-            }
+                elements.map(|(index, element)| resolver.value(element, &format!("{key}[{index}]"))).collect()
+            }),
             scalar => scalar.clone(),
         }
+    }
+
+    /// Resolves the inside of a list or an object, if it is not too deep.
+    fn inside(&mut self, key: &str, resolve: impl FnOnce(&mut Resolver<'s>) -> Json) -> Json {
+        if self.nesting >= self.limits.nesting {
+            if self.chain.is_empty() {
+                key.clone_into(&mut self.origin.1);
+            }
+            let problem =
+                format!("must have at most {} lists and objects inside each other", self.limits.nesting);
+            return self.refuse(None, &problem);
+        }
+        self.nesting += 1;
+        let resolved = resolve(self);
+        self.nesting -= 1;
+        resolved
     }
 
     /// The value at `place`, resolved.

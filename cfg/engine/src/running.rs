@@ -128,7 +128,7 @@ impl<T: Configuration> Values<T> {
         if documents.is_empty() && !self.sections.is_empty() {
             let problem = "nothing is stored any more, and without a document the process would not start again; \
                            store at least one, it may be {}";
-            problems.push(Problem::new("", "", Json::Null, problem));
+            problems.push(Problem::new("config", "", Json::Null, problem));
         } else if !allow_reset {
             let gone = self.sections.difference(&sections);
             problems.extend(gone.map(|section| {

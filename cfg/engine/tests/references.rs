@@ -140,6 +140,24 @@ fn depth_number_and_size_are_bounded() {
 }
 
 #[test]
+fn what_is_nested_too_deep_is_refused() {
+    // Each document nests sixty lists around a reference to the next one.
+    let nest = |inner: Json| (0..60).fold(inner, |inner, _| json!([inner]));
+    let targets: Json =
+        (0..7).map(|n| (format!("/{n}"), nest(json!({"$ref": format!("/{}", n + 1)})))).collect();
+    let found = problems(json!({"a": {"x": {"$ref": "/0"}}}), targets, &Limits::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with(r#"a.x = {"$ref":"/0"}: must have at most 100 lists and objects"#),
+        "{found:?}"
+    );
+    assert!(found[0].ends_with("(/0 leads to /1)"), "{found:?}");
+    assert!(
+        problems(json!({"a": nest(nest(json!(1)))}), json!({}), &Limits::default())[0].starts_with("a.[0]")
+    );
+}
+
+#[test]
 fn a_change_set_is_laid_over_documents_and_targets() {
     let documents = json!({"a": {"x": {"$ref": "/d|x"}}, "b": {"y": 1}});
     let mut snapshot = snapshot(documents, json!({"/d": {"x": 1}}));

@@ -87,8 +87,8 @@ impl<T: Configuration> Engine<T> {
         self.send(feedback);
     }
 
-    /// What the process says about itself now.
-    pub(super) fn status(&self, outbox: &Outbox) -> Status {
+    /// The status, with what `outbox` knows.
+    pub(super) fn status_with(&self, outbox: &Outbox) -> Status {
         let process = &self.process;
         let mut status = Status {
             node: process.node.clone(),

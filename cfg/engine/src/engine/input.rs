@@ -1,5 +1,7 @@
 //! What the engine is told.
 
+use std::fmt;
+
 use cfg_schema::{Documents, Problem};
 
 use crate::references::Snapshot;
@@ -47,8 +49,8 @@ pub enum Source {
     },
 }
 
-/// How a process starts.
-#[derive(Clone, Debug, PartialEq)]
+/// How a process starts. Values may be secret, so `Debug` leaves them out.
+#[derive(Clone, PartialEq)]
 pub struct Start<T> {
     /// What it runs with. The shell checked it, also against the identity of the data directory.
     pub values: T,
@@ -64,6 +66,14 @@ pub struct Start<T> {
     pub frozen: bool,
     /// The update keys that stand in the store, read at the revision at which it was read; none if it did not answer.
     pub standing: Vec<Standing>,
+}
+
+impl<T> fmt::Debug for Start<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Start");
+        shown.field("revision", &self.revision).field("source", &self.source).field("frozen", &self.frozen);
+        shown.field("standing", &self.standing).finish_non_exhaustive()
+    }
 }
 
 /// What was read for a process.

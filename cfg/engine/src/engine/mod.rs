@@ -25,7 +25,7 @@ pub use output::Output;
 
 use crate::feedback::{Applied, Rejected};
 use crate::running::{Configuration, Values};
-use crate::{Options, Process, Update, secret};
+use crate::{Options, Process, Status, Update, secret};
 use current::Current;
 use outbox::{Next, Outbox};
 use queue::{Queue, Waiting};
@@ -117,6 +117,11 @@ impl<T: Configuration> Engine<T> {
         self.state.as_ref().map(|state| &state.values.running)
     }
 
+    /// What the process says about itself now: what is or will be stored as its status.
+    pub fn status(&self) -> Status {
+        self.status_with(&self.outbox)
+    }
+
     /// Takes one input. `now` is the time of a clock that never goes back. The outputs are to be carried out in their
     /// order; those with a token are answered later, by other calls.
     pub fn handle(&mut self, now: Duration, input: Input<T>) -> Vec<Output<T>> {
@@ -204,8 +209,7 @@ impl<T: Configuration> Engine<T> {
     fn seen(&mut self, key: &UpdateKey) {
         let UpdateKey { scope, revision, value } = key;
         let read = Update::read(value, self.options.update_bytes);
-        let id = read.as_ref().ok().map(|update| update.id.as_str());
-        if !self.queue.note(*scope, *revision, id) {
+        if !self.queue.note(*scope, *revision, read.as_ref().ok()) {
             return;
         }
         match read {
@@ -309,7 +313,9 @@ impl<T: Configuration> Engine<T> {
             match by {
                 Some(by) => self.supersede(&waiting, &by),
                 None => {
-                    let problem = "the process ends; it takes what is stored at its next start".to_owned();
+                    let problem =
+                        "the process ends before it is done; what is stored counts at its next start"
+                            .to_owned();
                     self.reject(&waiting, vec![answer::of_update(problem)]);
                 }
             }
@@ -323,7 +329,7 @@ impl<T: Configuration> Engine<T> {
         }
         let token = self.tokens + 1;
         let mut outbox = std::mem::take(&mut self.outbox);
-        let next = outbox.next(token, |outbox| self.status(outbox));
+        let next = outbox.next(token, |outbox| self.status_with(outbox));
         self.outbox = outbox;
         match next {
             None => return,

@@ -1,13 +1,14 @@
 //! What the engine wants done.
 
+use std::fmt;
 use std::time::Duration;
 
 use cfg_schema::{Change, Documents};
 
 use crate::{Feedback, Status};
 
-/// What the shell does. Tokens never repeat in the life of an engine.
-#[derive(Clone, Debug, PartialEq)]
+/// What the shell does. Tokens never repeat in the life of an engine. Values may be secret, so `Debug` leaves them out.
+#[derive(Clone, PartialEq)]
 pub enum Output<T> {
     /// Read all documents of the process, and what they refer to ([`Snapshot::missing`](crate::Snapshot::missing)), at
     /// one revision. Answered by [`Input::Read`](crate::Input::Read).
@@ -67,4 +68,32 @@ pub enum Output<T> {
     },
     /// Nothing is left to do: end.
     Exit,
+}
+
+impl<T> fmt::Debug for Output<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Output::Read { token, revision, rollout } => {
+                let mut shown = f.debug_struct("Read");
+                shown.field("token", token).field("revision", revision).field("rollout", rollout).finish()
+            }
+            Output::Prepare { token, values: _, changes, deadline } => {
+                let mut shown = f.debug_struct("Prepare");
+                shown.field("token", token).field("changes", changes).field("deadline", deadline).finish()
+            }
+            Output::Commit { token } => f.debug_struct("Commit").field("token", token).finish(),
+            Output::Abandon { token } => f.debug_struct("Abandon").field("token", token).finish(),
+            Output::WriteFeedback { token, feedback } => {
+                f.debug_struct("WriteFeedback").field("token", token).field("feedback", feedback).finish()
+            }
+            Output::WriteStatus { token, status } => {
+                f.debug_struct("WriteStatus").field("token", token).field("status", status).finish()
+            }
+            Output::Keep { revision, documents } => {
+                let documents: Vec<&String> = documents.keys().collect();
+                f.debug_struct("Keep").field("revision", revision).field("documents", &documents).finish()
+            }
+            Output::Exit => f.write_str("Exit"),
+        }
+    }
 }

@@ -23,8 +23,8 @@ pub(super) struct Waiting {
 struct Newest {
     /// The newest mod revision that was seen; nothing up to it is looked at again.
     revision: i64,
-    /// The id of the update there, if it is one.
-    id: Option<String>,
+    /// The update there, if it is one that may have to be done.
+    update: Option<Update>,
 }
 
 /// The updates that wait, oldest first.
@@ -45,18 +45,18 @@ impl Queue {
         }
     }
 
-    /// Notes that a key has this revision, and that there is an update with this `id`. `false`: that was known.
-    pub(super) fn note(&mut self, scope: Scope, revision: i64, id: Option<&str>) -> bool {
+    /// Notes that a key has this revision, and what is there. `false`: that was known.
+    pub(super) fn note(&mut self, scope: Scope, revision: i64, update: Option<&Update>) -> bool {
         let newest = self.newest(scope);
         let news = revision > newest.revision;
         if news {
-            *newest = Newest { revision, id: id.map(str::to_owned) };
+            *newest = Newest { revision, update: update.cloned() };
         }
         news
     }
 
-    /// Takes out those whose key was written again, each with the id of the update that stands there now, if it has
-    /// one.
+    /// Takes out those whose key was written again, each with the id of the update that stands there now, if that
+    /// covers it.
     pub(super) fn take_overwritten(&mut self) -> Vec<(Waiting, Option<String>)> {
         let (host, vpool) = (self.host.clone(), self.vpool.clone());
         let newest = |waiting: &Waiting| match waiting.scope {
@@ -64,11 +64,12 @@ impl Queue {
             Scope::VPool => &vpool,
         };
         let taken = self.take(|waiting| newest(waiting).revision > waiting.revision);
-        taken
-            .into_iter()
-            .map(|waiting| (newest(&waiting).id.clone(), waiting))
-            .map(|(id, taken)| (taken, id))
-            .collect()
+        let with_id = |waiting: Waiting| {
+            let newer = newest(&waiting).update.as_ref();
+            let id = newer.filter(|newer| covers(newer, &waiting.update)).map(|newer| newer.id.clone());
+            (waiting, id)
+        };
+        taken.into_iter().map(with_id).collect()
     }
 
     pub(super) fn push(&mut self, waiting: Waiting) {
@@ -122,12 +123,14 @@ impl Queue {
 }
 
 /// Whether the answer to `newer` says what there is to say about `older`. A dry run changes nothing, so it covers no
-/// update that does; one with a roll-out looks at other documents than all others.
+/// update that does; one with a roll-out looks at other documents than all others. Of two with one id only one answer
+/// can stand in the store, and it must be that of the newer one.
 pub(super) fn covers(newer: &Update, older: &Update) -> bool {
+    let same_id = newer.id == older.id;
     match (newer.dry_run, older.dry_run) {
         (false, false) => true,
-        (false, true) => older.rollout.is_none(),
-        (true, true) => newer.rollout == older.rollout,
+        (false, true) => older.rollout.is_none() || same_id,
+        (true, true) => newer.rollout == older.rollout || same_id,
         (true, false) => false,
     }
 }
@@ -172,14 +175,17 @@ mod tests {
     #[test]
     fn a_revision_of_a_key_is_news_once() {
         let mut queue = Queue::default();
-        assert!(queue.note(Scope::Host, 5, Some("a")));
-        assert!(!queue.note(Scope::Host, 5, Some("a")) && !queue.note(Scope::Host, 4, Some("b")));
+        let update = |dry_run| waiting(5, dry_run, None).update;
+        assert!(queue.note(Scope::Host, 5, Some(&update(false))));
+        assert!(!queue.note(Scope::Host, 5, None) && !queue.note(Scope::Host, 4, None));
         assert!(queue.note(Scope::VPool, 4, None));
         queue.push(waiting(4, false, None));
         queue.push(waiting(5, false, None));
         let overwritten = queue.take_overwritten();
         assert_eq!(overwritten.len(), 1);
-        assert_eq!((overwritten[0].0.revision, overwritten[0].1.as_deref()), (4, Some("a")));
+        assert_eq!((overwritten[0].0.revision, overwritten[0].1.as_deref()), (4, Some("5")));
         assert_eq!(queue.len(), 1);
+        assert!(queue.note(Scope::Host, 6, Some(&update(true))));
+        assert_eq!(queue.take_overwritten()[0].1, None, "a dry run covers no update");
     }
 }
