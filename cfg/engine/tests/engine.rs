@@ -1,172 +1,16 @@
 //! The engine, one scenario after the other.
 
+mod bench;
 mod kettle;
 
-use std::time::Duration;
-
+use bench::{Bench, documents, key, reading, standing, start};
 use cfg_engine::{
-    Broken, Engine, Feedback, Input, Options, Outcome, Output, Process, ReadFailure, Reading, Runs, Scope,
-    Snapshot, Source, Standing, Start, Status, UpdateKey, Written,
+    Broken, Feedback, Input, Options, Outcome, Output, ReadFailure, Reading, Runs, Scope, Source, Start,
+    Status, UpdateKey, Written,
 };
-use cfg_schema::{ByteSize, Documents, Problem};
+use cfg_schema::{ByteSize, Problem};
 use kettle::Kettle;
 use serde_json::{Value as Json, json};
-
-const FOLDER: &str = "/k/config";
-
-/// An engine with a clock that goes 10 µs an input, and everything that it wrote.
-struct Bench {
-    engine: Engine<Kettle>,
-    now: Duration,
-    /// What was asked for and not answered.
-    open: Vec<Output<Kettle>>,
-    feedback: Vec<Feedback>,
-    status: Status,
-    kept: Vec<i64>,
-    /// Everything that came out, as text.
-    all: String,
-    /// What comes of writes.
-    store: Written,
-}
-
-fn documents(documents: Json) -> Documents {
-    serde_json::from_value(documents).expect("an object")
-}
-
-fn key(scope: Scope, revision: i64, update: Json) -> UpdateKey {
-    UpdateKey { scope, revision, value: update.to_string().into_bytes() }
-}
-
-fn standing(revision: i64, update: Json, answered: bool) -> Standing {
-    Standing { key: key(Scope::Host, revision, update), answered }
-}
-
-fn start(stored: Json, revision: i64) -> Start<Kettle> {
-    let documents = documents(stored);
-    let values = Kettle::read(&documents).parameters.expect("valid");
-    Start {
-        values,
-        documents,
-        revision,
-        source: Source::Store,
-        previous: None,
-        frozen: false,
-        standing: Vec::new(),
-    }
-}
-
-fn reading(revision: i64, stored: Json) -> Reading {
-    Reading { revision, snapshot: Snapshot::new(FOLDER, documents(stored)), frozen: false }
-}
-
-impl Bench {
-    fn new(options: Options) -> Bench {
-        let process = Process { node: "n".to_owned(), ..Process::default() };
-        Bench {
-            engine: Engine::new(options, process),
-            now: Duration::ZERO,
-            open: Vec::new(),
-            feedback: Vec::new(),
-            status: Status::default(),
-            kept: Vec::new(),
-            all: String::new(),
-            store: Written::Done,
-        }
-    }
-
-    /// One that has started with `stored` at revision 10.
-    fn started(stored: Json) -> Bench {
-        let mut bench = Bench::new(Options::default());
-        bench.input(Input::Started(Box::new(start(stored, 10))));
-        bench
-    }
-
-    fn input(&mut self, input: Input<Kettle>) {
-        let mut inputs = vec![input];
-        while let Some(input) = inputs.pop() {
-            self.now += Duration::from_micros(10);
-            for output in self.engine.handle(self.now, input) {
-                self.all.push_str(&format!("{output:?}\n"));
-                match output {
-                    Output::WriteFeedback { token, feedback } => {
-                        assert_eq!(Feedback::read(feedback.text().as_bytes()), Ok(*feedback.clone()));
-                        if self.store == Written::Done {
-                            self.feedback.push(*feedback);
-                        }
-                        inputs.push(Input::Written(token, self.store));
-                    }
-                    Output::WriteStatus { token, status } => {
-                        if self.store == Written::Done {
-                            self.status = *status;
-                        }
-                        inputs.push(Input::Written(token, self.store));
-                    }
-                    Output::Keep { revision, .. } => self.kept.push(revision),
-                    other => self.open.push(other),
-                }
-            }
-        }
-    }
-
-    fn seen(&mut self, revision: i64, update: Json) {
-        self.input(Input::Seen(key(Scope::Host, revision, update)));
-    }
-
-    /// The only thing that is asked for.
-    fn asked(&mut self) -> Output<Kettle> {
-        assert_eq!(self.open.len(), 1, "{:?}", self.open);
-        self.open.remove(0)
-    }
-
-    /// Answers the read that is asked for, which is at `revision`.
-    fn read(&mut self, revision: i64, stored: Json) {
-        match self.asked() {
-            Output::Read { token, revision: Some(asked), rollout: None } => {
-                assert_eq!(asked, revision);
-                self.input(Input::Read(token, Ok(reading(revision, stored))));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn prepare(&mut self) -> u64 {
-        match self.asked() {
-            Output::Prepare { token, .. } => token,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn commit(&mut self, broken: Vec<Broken>) {
-        match self.asked() {
-            Output::Commit { token } => self.input(Input::Committed(token, broken)),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn abandoned(&mut self) -> u64 {
-        match self.asked() {
-            Output::Abandon { token } => token,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn least(&self) -> u64 {
-        self.engine.running().map_or(0, |kettle| kettle.heater.least.bytes())
-    }
-
-    /// Id, outcome and `by` of each feedback.
-    fn answers(&self) -> Vec<(&str, Outcome, Option<&str>)> {
-        self.feedback.iter().map(|f| (f.id.as_str(), f.outcome, f.by.as_deref())).collect()
-    }
-
-    fn last(&self) -> &Feedback {
-        self.feedback.last().expect("an answer")
-    }
-
-    fn problem(&self) -> &str {
-        &self.last().rejected.first().expect("a problem").problem
-    }
-}
 
 #[test]
 fn an_update_is_read_prepared_committed_and_answered() {
@@ -290,6 +134,17 @@ fn an_update_that_is_older_than_the_last_one_is_not_done() {
     bench.input(Input::Seen(key(Scope::VPool, 21, json!({"id": "host"}))));
     bench.read(21, json!({"heater": {}}));
     assert_eq!(bench.answers()[2], ("host", Outcome::Applied, None), "a repeated id runs again");
+}
+
+#[test]
+fn an_answer_of_the_start_leads_nowhere_back() {
+    let mut bench = Bench::started(json!({"heater": {}}));
+    bench.seen(20, json!({"id": "host"}));
+    bench.read(20, json!({"heater": {}}));
+    bench.input(Input::Seen(key(Scope::VPool, 7, json!({"id": "old"}))));
+    bench.input(Input::Seen(key(Scope::VPool, 15, json!({"id": "older"}))));
+    let expected = [("old", Outcome::Applied, None), ("older", Outcome::Superseded, Some("host"))];
+    assert_eq!(bench.answers()[1..], expected);
 }
 
 #[test]

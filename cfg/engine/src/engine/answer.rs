@@ -83,7 +83,7 @@ impl<T: Configuration> Engine<T> {
             feedback.rejected.clone_from(&start.problems);
         }
         let revision = start.taken.max(start.refused);
-        self.covered = Some((revision, waiting.update.id.clone()));
+        self.cover(revision, waiting);
         self.send(feedback);
     }
 

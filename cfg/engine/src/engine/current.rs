@@ -290,7 +290,7 @@ impl<T: Configuration> Engine<T> {
     /// Ends an update that was read at `revision`.
     fn finish(&mut self, waiting: &Waiting, revision: i64, feedback: Feedback) {
         if !waiting.update.dry_run {
-            self.covered = Some((revision, waiting.update.id.clone()));
+            self.cover(revision, waiting);
         }
         self.send(feedback);
     }

@@ -298,6 +298,13 @@ impl<T: Configuration> Engine<T> {
         }
     }
 
+    /// From now on nothing is done that is not newer than `revision`.
+    fn cover(&mut self, revision: i64, by: &Waiting) {
+        if self.covered.as_ref().is_none_or(|(covered, _)| *covered <= revision) {
+            self.covered = Some((revision, by.update.id.clone()));
+        }
+    }
+
     fn supersede_waiting(&mut self) {
         for (waiting, by) in self.queue.take_covered() {
             self.supersede(&waiting, &by);
