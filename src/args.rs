@@ -85,13 +85,6 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Print the reference of all configuration parameters
-    #[command(hide = true)]
-    ConfigReference {
-        /// The form
-        #[arg(long = "format", value_enum, default_value = "markdown")]
-        form: ReferenceForm,
-    },
 }
 
 /// Arguments of every process that serves volumes.
@@ -145,8 +138,12 @@ pub(crate) struct DriverArgs {
     pub(crate) node: NodeArgs,
 
     /// Where its documents are: etcd://HOST:PORT,…/ovs/vpools/GUID/hosts/ID/config
-    #[arg(long, value_name = "URL")]
-    pub(crate) config: String,
+    #[arg(long, value_name = "URL", required_unless_present = "config_help_markdown")]
+    pub(crate) config: Option<String>,
+
+    /// Print a table of all parameters, as Markdown, and end
+    #[arg(long)]
+    pub(crate) config_help_markdown: bool,
 
     /// Hours that a copy of the last good configuration serves while the store cannot be reached
     #[arg(long, value_name = "HOURS", default_value_t = 168)]
@@ -194,17 +191,6 @@ pub(crate) enum VolumeCommand {
         #[arg(value_parser = VolumeName::parse)]
         name: VolumeName,
     },
-}
-
-/// Forms of the reference.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum ReferenceForm {
-    /// The page docs/configuration.md.
-    Markdown,
-    /// A JSON schema of all documents.
-    JsonSchema,
-    /// All documents with their defaults.
-    Sample,
 }
 
 /// A volume that `ovs up` creates if it is not there.

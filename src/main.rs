@@ -7,7 +7,6 @@ mod args;
 mod cfg;
 mod completions;
 mod config;
-mod config_reference;
 mod data_dir;
 mod endpoints;
 mod failure;
@@ -37,6 +36,11 @@ fn main() -> ExitCode {
     };
     let result = match command {
         Command::Up(arguments) => up::run(&global, &arguments),
+        Command::Volumedriver(args::VolumedriverCommand::Run(arguments))
+            if arguments.config_help_markdown =>
+        {
+            config::help_markdown()
+        }
         Command::Volumedriver(args::VolumedriverCommand::Run(arguments)) => {
             up::run_driver(&global, &arguments)
         }
@@ -44,7 +48,6 @@ fn main() -> ExitCode {
         Command::Cfg(command) => cfg::run(&global, command),
         Command::Config(command) => config::run(&global, command),
         Command::Completions { shell } => completions::run(shell),
-        Command::ConfigReference { form } => config_reference::run(form),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

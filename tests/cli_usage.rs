@@ -96,20 +96,56 @@ fn shells_get_completions() {
 fn the_configuration_reference_is_fresh() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
     let stored = std::fs::read_to_string(page).expect("docs/configuration.md");
-    let generated = ended(ovs(&["config-reference"]), 0).out;
-    assert!(stored == generated, "run: ovs config-reference > docs/configuration.md");
+    let generated = ended(ovs(&["config", "docs"]), 0).out;
+    assert!(stored == generated, "run: ovs config docs > docs/configuration.md");
+}
+
+fn names(document: &serde_json::Value) -> Vec<String> {
+    document.as_object().expect("an object").keys().cloned().collect()
 }
 
 #[test]
-fn the_json_schema_and_the_sample_name_the_same_parameters() {
-    let schema = ended(ovs(&["config-reference", "--format", "json-schema"]), 0).json();
-    let sample = ended(ovs(&["config-reference", "--format", "sample"]), 0).json();
-    let names = |document: &serde_json::Value| -> Vec<String> {
-        document.as_object().expect("an object").keys().cloned().collect()
-    };
-    let properties = &schema["properties"];
-    assert_eq!(names(properties), names(&sample));
-    for section in names(&sample) {
-        assert_eq!(names(&properties[&section]["properties"]), names(&sample[&section]), "{section}");
+fn the_sample_has_what_has_an_effect_in_the_json_schema() {
+    let schema = ended(ovs(&["config", "schema"]), 0).json();
+    let sample = ended(ovs(&["config", "sample", "--json"]), 0).json();
+    let mut sections = 0;
+    for section in names(&schema["properties"]) {
+        let mut properties = schema["properties"][&section]["properties"].clone();
+        let effective = properties.as_object_mut().expect("an object");
+        effective.retain(|_, schema| schema["x-category"] != "no-effect");
+        match sample.get(&section) {
+            Some(document) => assert_eq!(names(&properties), names(document), "{section}"),
+            None => assert!(names(&properties).is_empty(), "{section}"),
+        }
+        sections += usize::from(sample.get(&section).is_some());
     }
+    assert_eq!(sections, names(&sample).len());
+}
+
+#[test]
+fn the_sample_for_people_explains_the_same_documents() {
+    let sample = ended(ovs(&["config", "sample", "--json"]), 0).json();
+    let text = ended(ovs(&["config", "sample"]), 0).out;
+    let documents: String = text.lines().filter(|line| !line.starts_with("//")).collect();
+    let documents = serde_json::Deserializer::from_str(&documents).into_iter::<serde_json::Value>();
+    for document in documents {
+        let document = document.expect("JSON");
+        let sections = sample.as_object().expect("an object");
+        assert!(sections.values().any(|section| *section == document), "{document}");
+        for key in names(&document) {
+            assert!(text.contains(&format!("// {key} (")), "{key}");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_the_original_is_printed_without_a_configuration() {
+    let table = ended(ovs(&["volumedriver", "run", "--config-help-markdown"]), 0).out;
+    // As the framework of the original reads it.
+    let rows: Vec<Vec<&str>> =
+        table.split("\n|").skip(2).map(|row| row.split('|').map(str::trim).collect()).collect();
+    let row = |key: &str| rows.iter().find(|row| row[1] == key).expect("a row").clone();
+    assert_eq!(row("trigger_gap")[..4], ["scocache", "trigger_gap", "1GB", "no"]);
+    assert_eq!(row("vrouter_id")[..4], ["volume_router", "vrouter_id", "---", "no"]);
+    ended(ovs(&["volumedriver", "run"]), 2).assert_error("--config");
 }

@@ -150,6 +150,12 @@ pub(crate) enum ConfigCommand {
         #[arg(long, requires = "id")]
         abort: bool,
     },
+    /// Print the reference of all parameters, as Markdown
+    Docs,
+    /// Print a JSON schema of all sections
+    Schema,
+    /// Print all sections with their defaults, each key explained; with --json only the documents
+    Sample,
 }
 
 /// Whether secrets are shown.

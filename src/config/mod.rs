@@ -1,4 +1,5 @@
-//! `ovs config …`: documents in the configuration store. What a service does with them is not known here.
+//! `ovs config …`: documents in the configuration store. What a service does with them is not known here, but which of
+//! their values are secrets, and what is generated from their declarations.
 
 pub(crate) mod address;
 mod author;
@@ -9,6 +10,7 @@ mod history;
 mod journal;
 mod place;
 mod read;
+mod reference;
 mod secret;
 mod transfer;
 mod vpool;
@@ -16,6 +18,7 @@ mod watch;
 mod write;
 
 pub(crate) use command::ConfigCommand;
+pub(crate) use reference::help_markdown;
 
 use cfg_client::{Content, Error, KeyPath, Options, Store};
 use cfg_schema::Documents;
@@ -43,6 +46,12 @@ struct Session {
 
 /// Does one command.
 pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Docs => return reference::docs(),
+        ConfigCommand::Schema => return reference::schema(),
+        ConfigCommand::Sample => return reference::sample(global.json),
+        _ => {}
+    }
     let url = address::find(global)?;
     let rounds = if matches!(command, ConfigCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
     let store = Store::open(&url, Options { rounds, ..Options::default() }).map_err(failure_of)?;
@@ -104,6 +113,8 @@ impl Session {
             ConfigCommand::Watch { prefix, from, secrets } => self.watch(&prefix, from, secrets.show).await,
             ConfigCommand::Resume { id: None, .. } => self.journals().await,
             ConfigCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
+            // Answered without a store.
+            ConfigCommand::Docs | ConfigCommand::Schema | ConfigCommand::Sample => Ok(()),
         }
     }
 

@@ -71,7 +71,8 @@ pub(super) async fn load(directory: &DataDir, embedded: &Embedded) -> Result<Sta
 /// Reads and checks the configuration of a driver in a store that others run. While that cannot be reached the last
 /// good one serves, for a time.
 pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> Result<Start, Failure> {
-    let url = arguments.config.clone();
+    // The arguments are not taken without one.
+    let url = arguments.config.clone().unwrap_or_default();
     let parsed = StoreUrl::parse(&url).map_err(|error| read_failure(&error))?;
     let (vpool_guid, vrouter_id) = place_of(&parsed.path).ok_or_else(|| {
         Failure::usage(format!("--config {url:?}: the path must be /ovs/vpools/GUID/hosts/ID/config"))

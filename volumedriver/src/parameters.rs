@@ -2,8 +2,8 @@
 //! [`Parameters`], its checks, its row in `docs/configuration.md` and its part of the JSON schema come from the
 //! declaration. To add one, add it there and run `ovs config docs > docs/configuration.md`.
 //!
-//! Names of parameters that the original volume driver had are the original's. All of those are declared: those of parts
-//! that this program does not have with the category `NoEffect`, which a part changes when it takes them over.
+//! Names of parameters that the original volume driver had are the original's. All of those are declared: those of
+//! parts that this program does not have with the category `NoEffect`, which a part changes when it takes them over.
 
 mod backend;
 mod cache;

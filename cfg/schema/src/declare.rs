@@ -11,7 +11,10 @@ macro_rules! parameters {
         $(#[$root_meta:meta])*
         pub struct $root:ident;
         $(objects { $($objects:tt)* })?
-        $($(#[doc = $doc:literal])+ section $section:ident: $struct:ident $(, numbered $numbered:literal)? { $($body:tt)* })+
+        $(
+            $(#[doc = $doc:literal])+
+            section $section:ident: $struct:ident $(, numbered $numbered:literal)? { $($body:tt)* }
+        )+
     ) => {
         $crate::sections! {
             $(objects { $($objects)* })?
@@ -99,7 +102,10 @@ macro_rules! sections {
                 }
             )+
         })?
-        $($(#[doc = $doc:literal])+ section $section:ident: $struct:ident $(, numbered $numbered:literal)? { $($body:tt)* })*
+        $(
+            $(#[doc = $doc:literal])+
+            section $section:ident: $struct:ident $(, numbered $numbered:literal)? { $($body:tt)* }
+        )*
     ) => {
         $($(
             $crate::parameter_object! {

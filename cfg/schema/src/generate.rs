@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::{Declaration, Documents, FIRST_VERSION, SectionDeclaration};
+use crate::{Category, Declaration, Documents, FIRST_VERSION, SectionDeclaration};
 
 /// The reference as Markdown: a table for each section.
 pub fn reference_markdown(title: &str, introduction: &str, sections: &[SectionDeclaration]) -> String {
@@ -40,8 +40,8 @@ pub fn reference_markdown(title: &str, introduction: &str, sections: &[SectionDe
 fn row(page: &mut String, list: &str, declaration: &Declaration, effect: bool) {
     let Declaration { key, default, allowed, category, meaning, since, .. } = declaration;
     let default = match default {
-        None if effect => "required".to_owned(),
-        None => String::new(),
+        None if declaration.is_without_effect() => String::new(),
+        None => "required".to_owned(),
         Some(Json::Null) => "unset".to_owned(),
         Some(Json::String(text)) if !text.is_empty() => format!("`{text}`"),
         Some(other) => format!("`{other}`"),
@@ -120,6 +120,31 @@ pub(crate) fn object_schema(fields: &[Declaration]) -> Json {
     schema
 }
 
+/// The table that the framework of the original volume driver reads: component, key, default, whether a change takes
+/// effect while the process runs (`yes` or `no`), remarks. It begins with its heading, and has no row for fields.
+pub fn help_markdown(sections: &[SectionDeclaration]) -> String {
+    let mut table = "| component | key | default value | dynamically reconfigurable | remarks |\n\
+                     | --- | --- | --- | --- | --- |\n"
+        .to_owned();
+    for section in sections {
+        for parameter in &section.parameters {
+            let default = match &parameter.default {
+                None | Some(Json::Null) => "---".to_owned(),
+                Some(Json::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+            };
+            let dynamic = if parameter.category == Some(Category::Dynamic) { "yes" } else { "no" };
+            let remarks = match parameter.is_without_effect() {
+                true => format!("{} Without effect.", parameter.meaning),
+                false => parameter.meaning.clone(),
+            };
+            let cells = [section.section, parameter.key, &default, dynamic, &remarks];
+            let _ = writeln!(table, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+        }
+    }
+    table
+}
+
 /// A document for each section, with every parameter that has an effect and a default.
 pub fn sample(sections: &[SectionDeclaration]) -> Documents {
     let mut documents = Documents::new();
@@ -132,4 +157,62 @@ pub fn sample(sections: &[SectionDeclaration]) -> Documents {
         }
     }
     documents
+}
+
+/// The sample for people: each document under its name, and before it a comment for each key. Keys without effect are
+/// left out.
+pub fn commented_sample(sections: &[SectionDeclaration]) -> String {
+    let documents = sample(sections);
+    let mut text = String::new();
+    for section in sections {
+        let Some(document) = documents.get(section.section) else { continue };
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        comment(&mut text, "", &format!("{}: {}", section.section, section.meaning));
+        comment(&mut text, "", "");
+        for parameter in section.parameters.iter().filter(|parameter| !parameter.is_without_effect()) {
+            comment_key(&mut text, "", parameter);
+        }
+        let _ = writeln!(text, "{document:#}");
+    }
+    text
+}
+
+/// What a key means, what is allowed, and when it takes effect; then the same for the fields of its objects.
+fn comment_key(text: &mut String, list: &str, declaration: &Declaration) {
+    let Declaration { key, allowed, category, meaning, .. } = declaration;
+    comment(text, "", &format!("{list}{key} ({})", type_and_marks(declaration)));
+    comment(text, "    ", meaning);
+    let effect = match category {
+        Some(category) => format!("Allowed: {allowed}. Takes effect: {category}."),
+        None => format!("Allowed: {allowed}."),
+    };
+    comment(text, "    ", &effect);
+    for field in &declaration.fields {
+        comment_key(text, &format!("{list}{key}[]."), field);
+    }
+}
+
+/// Longest line of a comment, in characters.
+const COMMENT_WIDTH: usize = 100;
+
+/// `//` and `words`, in lines that are not too long.
+fn comment(text: &mut String, indent: &str, words: &str) {
+    let mut line = format!("//{}", if words.is_empty() { "" } else { " " }) + indent;
+    let mut length = 0;
+    for word in words.split(' ') {
+        if length > 0 && line.chars().count() + 1 + word.chars().count() > COMMENT_WIDTH {
+            text.push_str(&line);
+            text.push('\n');
+            (line, length) = (format!("// {indent}"), 0);
+        }
+        if length > 0 {
+            line.push(' ');
+        }
+        line.push_str(word);
+        length += 1;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
 }

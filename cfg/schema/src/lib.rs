@@ -51,7 +51,7 @@ pub use canonical::schema_hash;
 pub use change::{Change, MASK};
 pub use declaration::{Category, Declaration, SectionDeclaration, lint};
 pub use duration::{Microseconds, Milliseconds, Seconds};
-pub use generate::{json_schema, reference_markdown, sample};
+pub use generate::{commented_sample, help_markdown, json_schema, reference_markdown, sample};
 pub use list::{List, ParameterObject};
 pub use options::FIRST_VERSION;
 pub use read::{Documents, Place, Reader};

@@ -131,7 +131,8 @@ impl Place<'_> {
     /// Reports the keys of `object` that are not among `declared`, nor numbers where `numbered` allows them.
     pub fn undeclared(&mut self, object: Option<&Map<String, Json>>, declared: &[&str], numbered: bool) {
         for key in object.into_iter().flat_map(|object| object.keys()) {
-            if !declared.contains(&key.as_str()) && !(numbered && is_number(key)) {
+            let known = declared.contains(&key.as_str()) || (numbered && is_number(key));
+            if !known {
                 self.reader.unknown.push(format!("{}.{}", self.section, self.path_of(key)));
             }
         }

@@ -206,7 +206,11 @@ fn the_canonical_form_has_every_value_and_no_identity() {
     );
     assert_eq!(
         parameters.canonical(),
-        r#"{"all":{"count":1,"disks":[{"path":"/d","pin":0,"size":1000000000}],"factor":1.0,"flag":false,"limit":null,"name":"","room":1073741824,"shift":0,"wait_ms":100,"word":"one","words":[]},"who":{"kind":0}}"#
+        concat!(
+            r#"{"all":{"count":1,"disks":[{"path":"/d","pin":0,"size":1000000000}],"factor":1.0,"flag":false,"#,
+            r#""limit":null,"name":"","room":1073741824,"shift":0,"wait_ms":100,"word":"one","words":[]},"#,
+            r#""who":{"kind":0}}"#,
+        )
     );
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use cfg_schema::{
-    ByteSize, Documents, List, Milliseconds, Problem, Reading, Seconds, SizeLimit, json_schema, lint,
-    parameters, reference_markdown, sample, words,
+    ByteSize, Documents, List, Milliseconds, Problem, Reading, Seconds, SizeLimit, commented_sample,
+    help_markdown, json_schema, lint, parameters, reference_markdown, sample, words,
 };
 use serde_json::{Value as Json, json};
 
@@ -320,7 +320,39 @@ fn the_reference_has_a_row_for_every_parameter() {
         page.contains("| `depth` | uint32 | `4` | a whole number from 1 to 8 | How many. Since 0.2.0. |")
     );
     assert!(page.contains("| `pause` | seconds | `1` |"));
+    assert!(page.contains("| `keys[].key` | string, secret | required | a string | The key itself. |"));
     assert!(page.contains("| `disks[].path` | path | required |"));
+}
+
+#[test]
+fn the_table_of_the_original_has_five_columns() {
+    let table = help_markdown(&Parameters::declarations());
+    // As the framework reads it: without the first two rows.
+    let rows: Vec<Vec<&str>> =
+        table.split("\n|").skip(2).map(|row| row.split('|').map(str::trim).collect()).collect();
+    assert_eq!(rows[0][..5], ["first", "flag", "false", "yes", "A switch."]);
+    assert_eq!(rows[1][..4], ["first", "count", "8", "no"]);
+    let uri = rows.iter().find(|row| row[1] == "uri").expect("a row");
+    assert_eq!(uri[..5], ["amqp", "uri", "---", "no", "Where messages go. Without effect."]);
+    let parameters: usize = Parameters::declarations().iter().map(|section| section.parameters.len()).sum();
+    assert_eq!(rows.len(), parameters);
+    assert!(table.starts_with("| component |"));
+}
+
+#[test]
+fn the_commented_sample_is_the_sample_between_comments() {
+    let text = commented_sample(&Parameters::declarations());
+    assert!(text.contains("// first: The first section.\n//\n// flag (bool)\n//     A switch.\n"), "{text}");
+    assert!(
+        text.contains("//     Allowed: a whole number from 1 to 1000. Takes effect: restart.\n"),
+        "{text}"
+    );
+    assert!(text.contains("// disks[].heads (uint32, heads)\n"), "{text}");
+    assert!(text.lines().filter(|line| line.starts_with("//")).all(|line| line.chars().count() <= 100));
+    let without_comments: String = text.lines().filter(|line| !line.starts_with("//")).collect();
+    let documents = serde_json::Deserializer::from_str(&without_comments).into_iter::<Json>();
+    let documents: Vec<Json> = documents.collect::<Result<_, _>>().expect("JSON");
+    assert_eq!(documents, sample(&Parameters::declarations()).into_values().collect::<Vec<_>>());
 }
 
 #[test]

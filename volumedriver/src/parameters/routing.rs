@@ -7,8 +7,7 @@ use super::nodes::ArakoonNode;
 sections! {
     /// Passing requests to the host that owns a volume, and taking volumes over.
     section volume_router: VolumeRouter {
-        /// Who this process is among the hosts of its vPool. The place of its documents in the store says so, and this
-        /// must not contradict it.
+        /// Who this process is among the hosts of its vPool. Here the place of its documents in the store says so.
         vrouter_id: String, NoEffect, identity;
         /// Pause before a local request that failed for the moment is repeated.
         vrouter_local_io_sleep_before_retry_usecs: Microseconds = Microseconds(100_000), NoEffect;
