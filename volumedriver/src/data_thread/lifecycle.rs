@@ -194,8 +194,8 @@ impl DataThread {
         let Some((_, index)) = largest.max() else { return };
         let Some(hosted) = self.volumes[index].as_deref_mut() else { return };
         let mut context = Context { pages: &mut self.pages, out: &mut hosted.outputs };
-        hosted.volume.freeze(&mut context);
-        if !hosted.outputs.is_empty() {
+        // Its log is synced at the end of the turn.
+        if hosted.volume.freeze(&mut context) {
             self.touch(index as u32);
         }
     }

@@ -266,6 +266,8 @@ impl Volume {
         self.settings = settings;
         if self.halted.is_none() {
             self.drain(cx);
+            // The end of the turn then has what was frozen synced: in a quiet volume no later event does.
+            self.checkpoint_if_due(cx);
         }
     }
 

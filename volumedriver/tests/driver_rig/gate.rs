@@ -47,6 +47,11 @@ impl Gate {
         self.change(|state| state.hold_writes = hold);
     }
 
+    /// Holds nothing any more.
+    pub(crate) fn open(&self) {
+        self.change(|state| (state.hold_reads, state.hold_writes, state.stalled) = (false, false, false));
+    }
+
     /// The thread does nothing at all until it is no longer stalled.
     pub(crate) fn stall(&self, stalled: bool) {
         self.change(|state| state.stalled = stalled);

@@ -81,6 +81,7 @@ pub(crate) struct Rig {
     socket: PathBuf,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
+    gate: Option<Arc<Gate>>,
 }
 
 impl Rig {
@@ -93,7 +94,9 @@ impl Rig {
     pub(crate) fn start_gated(directory: &Path, parameters: Parameters, gate: &Arc<Gate>) -> Self {
         let (disk, io) = (Arc::new(uring::LocalDisk), gate.factory());
         let driver = Driver::start_on(options(directory, parameters), disk, io, &Quiet).expect("a driver");
-        Self::with(directory, driver)
+        let mut rig = Self::with(directory, driver);
+        rig.gate = Some(gate.clone());
+        rig
     }
 
     fn with(directory: &Path, (driver, report): (Driver, StartReport)) -> Self {
@@ -106,7 +109,7 @@ impl Rig {
         let options = ListenerOptions { limits: Limits::default(), admission: admission.clone() };
         let listener = runtime.block_on(bind_unix(&socket)).expect("a socket");
         runtime.spawn(serve(Listener::Unix(listener), options, driver.exports(), driver.attach(), stopped));
-        Self { driver: Some(driver), report, admission, socket, stop, runtime: Some(runtime) }
+        Self { driver: Some(driver), report, admission, socket, stop, runtime: Some(runtime), gate: None }
     }
 
     pub(crate) fn driver(&self) -> &Driver {
@@ -155,6 +158,10 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if let Some(gate) = &self.gate {
+            // Nobody waits for a thread that the test holds.
+            gate.open();
+        }
         self.end();
     }
 }

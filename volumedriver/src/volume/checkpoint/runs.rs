@@ -30,14 +30,14 @@ impl Volume {
         self.merge_if_due(cx);
     }
 
-    /// Turns the memtable into a run, if none is on its way.
-    pub fn freeze(&mut self, cx: &mut Context<'_>) {
+    /// Turns the memtable into a run, if none is on its way: `true`, and the end of the turn goes on with it.
+    pub fn freeze(&mut self, cx: &mut Context<'_>) -> bool {
         let fresh = self.log.builder.as_ref().is_some_and(|builder| !builder.is_empty());
         if self.checkpoint.freezing.is_some() || self.halted.is_some() || self.log.has_failed() {
-            return;
+            return false;
         }
         if self.map.active.is_empty() || !self.log.lost.is_empty() {
-            return;
+            return false;
         }
         if fresh {
             self.hand_out_record(cx);
@@ -62,6 +62,7 @@ impl Volume {
         self.scos.froze();
         self.checkpoint.generation = Generation(self.checkpoint.generation.0 + 1);
         self.durability.background = Some((self.log.last_sequence(), self.compaction.applied_through()));
+        true
     }
 
     /// Has the run built once every record behind the frozen memtable is durable.
