@@ -118,7 +118,10 @@ impl Driver {
         refuse_waiting(&waiting(&now.parameters, new), new)?;
         let mut problems = check(new);
         let pool_options = pool_options(new, &self.layout);
-        problems.extend(too_small(new, &pool_options, u64::from(pool.levels().census().used)));
+        let size_now = super::limits::pool_options(&now.parameters, &self.layout).size.unwrap_or(u64::MAX);
+        if pool_options.size.is_some_and(|size| size < size_now) {
+            problems.extend(too_small(new, &pool_options, u64::from(pool.levels().census().used)));
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
