@@ -2,8 +2,8 @@
 //!
 //! A segment is a file of fixed size in `DIR/scocache`, written with zeros before anybody uses it and unlinked only
 //! when the pool became smaller: a durable write into zero-written blocks costs a third of one into merely allocated
-//! ones. Every segment is open (`O_DIRECT`) and locked from start to end, on the very descriptor the rings use, so that a successor
-//! cannot read while writes of a killed predecessor still land.
+//! ones. Every segment is open (`O_DIRECT`) and locked from start to end, on the very descriptor the rings use, so that
+//! a successor cannot read while writes of a killed predecessor still land.
 //!
 //! * [`open`] opens and locks what is there, before anything is read.
 //! * [`ledger`] knows which segment is free, and who waits for one. No I/O.

@@ -25,8 +25,8 @@ sections! {
 
     /// The SCO cache: the local disk that holds the log in segments of equal size.
     section scocache: ScoCache {
-        /// Where segments are kept. One disk for now. Its size may change at any time, but not to less than volumes have
-        /// there; another disk takes effect at the next start.
+        /// Where segments are kept. One disk for now. Its size may change at any time, but not to less than volumes
+        /// have there; another disk takes effect at the next start.
         scocache_mount_points: Vec<MountPoint> =
             vec![MountPoint { path: PathBuf::from("scocache"), size: SizeLimit::Unlimited }], Dynamic, range 1..=1;
         /// Compaction begins when less than this is free for segments.

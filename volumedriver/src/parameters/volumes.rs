@@ -89,8 +89,8 @@ sections! {
         read_bytes_in_flight: ByteSize = ByteSize::mib(64), Dynamic, range 1 << 20..=16 << 30;
         /// Memory of one data thread for writes that are not yet acknowledged; more writes wait.
         write_bytes_in_flight: ByteSize = ByteSize::mib(64), Dynamic, range 1 << 20..=16 << 30;
-        /// Threads that serve volumes; 0 means one for each core, at most 4. A volume stays on the thread that it was given
-        /// to at the start.
+        /// Threads that serve volumes; 0 means one for each core, at most 4. A volume stays on the thread that it was
+        /// given to at the start.
         data_threads: u32 = 0, Restart, unit "threads", range 0..=64;
         /// How data threads reach disks and sockets. Requests in flight belong to what was chosen at the start.
         io_backend: IoBackend = IoBackend::Auto, Restart;
@@ -103,7 +103,8 @@ sections! {
         volume_call_timeout_ms: Milliseconds = Milliseconds(30_000), Dynamic, range 100..=600_000;
         /// How long a shutdown waits for clients' requests, and again for the flushes of all volumes.
         shutdown_timeout_ms: Milliseconds = Milliseconds(10_000), Dynamic, range 100..=600_000;
-        /// How long a start waits for locks of a predecessor whose last writes are still landing. Nothing but a start uses it.
+        /// How long a start waits for locks of a predecessor whose last writes are still landing. Nothing but a start
+        /// uses it.
         lock_wait_ms: Milliseconds = Milliseconds(10_000), Restart, range 0..=600_000;
         /// Directory of maps that are kept locally.
         metadata_path: String, NoEffect;
