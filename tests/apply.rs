@@ -3,6 +3,8 @@
 mod cli_node;
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use cli_node::{DataDir, Node};
@@ -99,6 +101,46 @@ impl Host {
             std::thread::yield_now();
         }
     }
+}
+
+/// Whether the server lets a new client choose an export, and the connection.
+fn greeted(host: &Host) -> (bool, TcpStream) {
+    let url = host.directory.endpoints()["nbd"].as_str().expect("a text").to_owned();
+    let mut client = TcpStream::connect(url.strip_prefix("nbd://").expect("a URL")).expect("connected");
+    let mut greeting = [0; 18];
+    (client.read_exact(&mut greeting).is_ok(), client)
+}
+
+#[test]
+fn what_is_dynamic_is_applied_at_once() {
+    let host = Host::start();
+    let before = host.status("in-sync");
+    let (first, second) = (greeted(&host), greeted(&host));
+    assert!(first.0 && second.0);
+    drop((first, second));
+    host.put("nbd", &json!({"nbd_max_connections": 1}));
+    assert_eq!(host.status("differs")["config_hash"], before["config_hash"]);
+    let applied = host.directory.run(&["config", "apply"], 0).out;
+    assert!(applied.contains("nbd.nbd_max_connections: 4096 -> 1"), "{applied}");
+    let after = host.status("in-sync");
+    assert_ne!(after["config_hash"], before["config_hash"]);
+    // Those of before have gone when one is let in again.
+    let end = Instant::now() + Duration::from_secs(20);
+    let first = loop {
+        let first = greeted(&host);
+        if first.0 {
+            break first;
+        }
+        assert!(Instant::now() < end, "nobody is let in");
+    };
+    assert!(!greeted(&host).0, "one is there already");
+    drop(first);
+    // The same again changes nothing.
+    let again = host.directory.run(&["config", "apply", "--json"], 0).json();
+    assert_eq!(
+        again["feedback"].as_object().expect("by host").values().next().expect("one")["applied"],
+        json!([])
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use volumedriver::driver::admission_limits;
 use volumedriver::nbd::bind::{bind_tcp, bind_unix};
 use volumedriver::nbd::handshake::Limits;
 use volumedriver::nbd::listener::{self, Admission, Listener, ListenerOptions};
@@ -94,12 +95,8 @@ pub(super) fn serve_nbd(
     driver: &Driver,
     stop: &watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let nbd = &parameters.nbd;
-    let options = ListenerOptions {
-        handshake_timeout: nbd.nbd_handshake_timeout_ms.duration(),
-        limits: Limits::default(),
-        admission: Admission::new(nbd.nbd_max_connections as usize, nbd.nbd_max_handshakes as usize),
-    };
+    let admission = Admission::new(admission_limits(parameters));
+    let options = ListenerOptions { limits: Limits::default(), admission };
     driver.watch_admission(options.admission.clone());
     let serve = |listener| {
         listener::serve(listener, options.clone(), driver.exports(), driver.attach(), stop.clone())

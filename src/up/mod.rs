@@ -5,6 +5,7 @@
 
 mod chosen;
 mod claims;
+mod component;
 mod config;
 mod health;
 pub(crate) mod http;
@@ -27,6 +28,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use self::claims::Claims;
+use self::component::Volumes;
 use self::listen::Sockets;
 use self::node::Node;
 use self::store::Embedded;
@@ -209,7 +211,7 @@ impl Process<'_> {
         let here = driver.list().into_iter().map(|volume| volume.name.to_string()).collect();
         node.claims_by(settle_claims(&start.store, &start.identity, &here).await?);
         node.started(driver).await;
-        let agent = take_updates(directory, start)?;
+        let agent = take_updates(directory, &node, start)?;
         let admin = admin::server::router(Arc::clone(&node));
         servers.spawn(http::serve(sockets.admin, admin, http.for_operations(), stopped));
 
@@ -233,7 +235,7 @@ impl Process<'_> {
 }
 
 /// From now on the process takes updates of its configuration.
-fn take_updates(directory: &DataDir, start: config::Start) -> Result<Agent, Failure> {
+fn take_updates(directory: &DataDir, node: &Arc<Node>, start: config::Start) -> Result<Agent, Failure> {
     let config::Start { chosen, mut identity, url, store, place, cluster, .. } = start;
     let incarnation = identity.count_start();
     identity.write(&directory.identity())?;
@@ -245,7 +247,7 @@ fn take_updates(directory: &DataDir, start: config::Start) -> Result<Agent, Fail
         incarnation,
         started: crate::config::now(),
     };
-    let components: Vec<Box<dyn Component>> = vec![Box::new(Log)];
+    let components: Vec<Box<dyn Component>> = vec![Box::new(Volumes(Arc::clone(node))), Box::new(Log)];
     let surroundings =
         Surroundings { store, place, url, last_good: directory.last_good(), process, components };
     let chosen::Chosen { parameters, documents, revision, source, previous, frozen, standing } = chosen;

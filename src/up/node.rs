@@ -70,6 +70,11 @@ impl Node {
         })
     }
 
+    /// As [`Node::look`], on a thread that may block.
+    pub(crate) fn wait_for<T>(&self, question: impl FnOnce(&Driver) -> T) -> Option<T> {
+        self.driver.blocking_read().as_ref().map(question)
+    }
+
     /// Whether volumes are served.
     pub(crate) fn ready(&self) -> bool {
         self.driver.try_read().is_ok_and(|driver| driver.as_ref().is_some_and(Driver::ready))

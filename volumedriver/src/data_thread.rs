@@ -22,6 +22,8 @@
 //! A connection is not decoded any further while too many of its requests are unanswered, its replies take too much
 //! memory, its volume has too much unwritten data, or the thread has too many reads in flight; the rest of its bytes
 //! waits in its receive buffer and then in the socket. A client that does not take its replies stalls only itself.
+//!
+//! All bounds are fields of [`ThreadOptions`], which a letter replaces as a whole between two turns (`reconfigure.rs`).
 
 mod answer;
 pub mod background;
@@ -32,6 +34,7 @@ mod lifecycle;
 pub mod mailbox;
 mod outputs;
 mod receive;
+mod reconfigure;
 mod reports;
 mod slots;
 pub mod stages;
@@ -59,7 +62,7 @@ use crate::pool::keeper::{Keep, Levels};
 use crate::pool::open::SegmentFiles;
 use crate::volume::address::{RunId, Sequence};
 use crate::volume::event::{Event, ReadId, Stream, SyncId};
-use crate::volume::{Context, PageCache};
+use crate::volume::{Context, PageCache, Settings};
 
 pub use connection::ConnectionCount;
 pub use hosted::NewVolume;
@@ -67,11 +70,13 @@ pub use hosted::NewVolume;
 /// Letters a data thread may have waiting. Background threads wait for room, clients are refused.
 pub const MAILBOX_CAPACITY: usize = 65_536;
 
-/// Bounds of one data thread; sizes in bytes.
+/// Bounds of one data thread; sizes in bytes. The thread has its own copy, which [`Letter::Reconfigure`] replaces.
 #[derive(Clone, Debug)]
 pub struct ThreadOptions {
     /// Its number.
     pub thread: u32,
+    /// Limits of its volumes.
+    pub settings: Arc<Settings>,
     /// Unanswered requests of one connection.
     pub requests_in_flight: usize,
     /// Replies of one connection that are being made or sent.

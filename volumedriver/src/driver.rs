@@ -8,7 +8,9 @@ mod directory;
 mod export;
 mod limits;
 mod parallel;
+mod prepare;
 mod recover;
+mod running;
 mod start;
 
 use std::io;
@@ -34,11 +36,13 @@ use crate::parameters::Parameters;
 use crate::pool::keeper::{Keep, Pool};
 use crate::pool::ledger::Home;
 use crate::pool::open::SegmentFiles;
-use crate::volume::Settings;
 use crate::volume::address::{BootId, VolumeId};
 
 pub use crate::names::VolumeName;
+pub use limits::admission_limits;
+pub use prepare::{Committed, Prepared, takeable};
 use recover::Layout;
+use running::Running;
 pub use start::IoFactory;
 
 /// Sizes are multiples of this, bytes: the smallest sector a client knows.
@@ -204,14 +208,11 @@ pub struct Driver {
     disk: Arc<dyn Disk>,
     layout: Layout,
     boot_id: BootId,
-    settings: Arc<Settings>,
-    max_volume_size: u64,
-    /// How long a call waits for a data thread.
-    call_timeout: Duration,
+    running: Arc<Running>,
     directory: Arc<Directory>,
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
     metrics: Arc<Metrics>,
-    admission: OnceLock<Admission>,
+    admission: Arc<OnceLock<Admission>>,
     stopping: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     background: Option<Background>,
@@ -246,7 +247,7 @@ impl Driver {
                     &paths,
                     &SegmentFiles::default(),
                     self.boot_id,
-                    &self.settings,
+                    &self.running.now().settings,
                 )
                 .map_err(VolumeError::Io)
             });
@@ -268,7 +269,7 @@ impl Driver {
     }
 
     fn checked_size(&self, size: u64) -> Result<u64, VolumeError> {
-        let max = self.max_volume_size;
+        let max = self.running.now().parameters.volume_manager.max_volume_size.bytes();
         if size == 0 {
             return Err(VolumeError::Invalid("a volume needs a size".to_owned()));
         }
@@ -354,8 +355,11 @@ impl Driver {
         Arc::new(export::Served::new(self.directory.clone(), self.mailboxes.clone(), self.stopping.clone()))
     }
 
-    /// Shows the listeners' places for connections in the metrics.
+    /// Shows the listeners' places for connections in the metrics, and gives them other limits when the parameters
+    /// change.
     pub fn watch_admission(&self, admission: Admission) {
+        // The parameters may have changed since it was made.
+        admission.set_limits(admission_limits(&self.running.now().parameters));
         // The first one stays.
         let _ = self.admission.set(admission);
     }
@@ -401,9 +405,10 @@ impl Driver {
     }
 
     fn wait<T>(&self, answer: &Receiver<T>) -> Result<T, VolumeError> {
-        answer.recv_timeout(self.call_timeout).map_err(|error| match error {
+        let time = self.running.now().call_timeout();
+        answer.recv_timeout(time).map_err(|error| match error {
             RecvTimeoutError::Timeout => {
-                VolumeError::Io(format!("the data thread did not answer within {:?}", self.call_timeout))
+                VolumeError::Io(format!("the data thread did not answer within {time:?}"))
             }
             RecvTimeoutError::Disconnected => VolumeError::Shutdown,
         })

@@ -1,6 +1,7 @@
 //! Prometheus metrics of the driver. Histograms are kept by the data threads and handed in when somebody asks;
 //! everything else is read off the volumes and the pool at that moment.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
@@ -44,7 +45,7 @@ const TOTALS: [Total; 15] = [
 pub struct Metrics {
     request_seconds: HistogramVec,
     /// Whether there is a label `volume`.
-    per_volume: bool,
+    per_volume: AtomicBool,
     backend: Mutex<String>,
 }
 
@@ -58,7 +59,12 @@ impl Metrics {
         );
         let request_seconds = HistogramVec::new(opts.buckets(BUCKETS.to_vec()), &["op", "stage"])
             .expect("the name, labels and buckets are valid");
-        Self { request_seconds, per_volume, backend: Mutex::default() }
+        Self { request_seconds, per_volume: AtomicBool::new(per_volume), backend: Mutex::default() }
+    }
+
+    /// Whether metrics of volumes carry their name from now on.
+    pub(crate) fn set_per_volume(&self, per_volume: bool) {
+        self.per_volume.store(per_volume, Ordering::Relaxed);
     }
 
     /// One op's and stage's histogram.
@@ -119,7 +125,8 @@ impl Metrics {
         volumes: impl Iterator<Item = (VolumeInfo, Option<&'a VolumeReport>)>,
         families: &mut Vec<MetricFamily>,
     ) {
-        let labels: &[&str] = if self.per_volume { &["volume"] } else { &[] };
+        let per_volume = self.per_volume.load(Ordering::Relaxed);
+        let labels: &[&str] = if per_volume { &["volume"] } else { &[] };
         let totals: Vec<IntCounterVec> = TOTALS
             .iter()
             .map(|(name, help, _)| counters(&format!("ovs_volume_{name}"), help, labels))
@@ -130,7 +137,7 @@ impl Metrics {
         let connections = gauges("ovs_volume_connections", "Clients.", labels);
         let (mut running, mut halted) = (0, 0);
         for (info, report) in volumes {
-            let values: &[&str] = if self.per_volume { &[&info.name] } else { &[] };
+            let values: &[&str] = if per_volume { &[&info.name] } else { &[] };
             match info.state {
                 VolumeState::Running => running += 1,
                 VolumeState::Halted { .. } => halted += 1,

@@ -82,7 +82,7 @@ pub fn read(documents: &Documents) -> Reading<Parameters> {
 cfg_engine::configuration!(Parameters, check);
 
 /// What values that are valid on their own cannot be together.
-fn check(parameters: &Parameters) -> Vec<Problem> {
+pub(crate) fn check(parameters: &Parameters) -> Vec<Problem> {
     let Parameters { scocache, volume_manager, .. } = parameters;
     let mut problems = Vec::new();
     let mut refuse = |section: &str, key: &str, value: ByteSize, problem: String| {

@@ -1,16 +1,18 @@
 //! The segments of one disk, shared by all its volumes.
 //!
-//! A segment is a file of fixed size in `DIR/scocache`, written with zeros before anybody uses it and never unlinked
-//! afterwards: a durable write into zero-written blocks costs a third of one into merely allocated ones. Every segment
-//! is open (`O_DIRECT`) and locked from start to end, on the very descriptor the rings use, so that a successor
-//! cannot read while writes of a killed predecessor still land.
+//! A segment is a file of fixed size in `DIR/scocache`, written with zeros before anybody uses it and unlinked only
+//! when the pool became smaller: a durable write into zero-written blocks costs a third of one into merely allocated
+//! ones. Every segment is open (`O_DIRECT`) and locked from start to end, on the very descriptor the rings use, so that
+//! a successor cannot read while writes of a killed predecessor still land.
 //!
 //! * [`open`] opens and locks what is there, before anything is read.
 //! * [`ledger`] knows which segment is free, and who waits for one. No I/O.
 //! * [`keeper`] is the thread that owns the ledger: volumes ask it with messages and are answered with messages.
+//! * [`change`] gives a running pool other limits.
 //! * `maker` is the thread that writes zeros.
 //! * [`reserve`] is room on the file system that only manifests and runs may use.
 
+pub mod change;
 pub mod keeper;
 pub mod ledger;
 mod maker;

@@ -17,7 +17,9 @@ use nbd_wire::wire;
 use tokio::sync::watch;
 use volumedriver::nbd::bind::{bind_tcp, bind_unix};
 use volumedriver::nbd::handshake::{ExportInfo, Exports, Limits};
-use volumedriver::nbd::listener::{Admission, Attach, Attached, Listener, ListenerOptions, serve};
+use volumedriver::nbd::listener::{
+    Admission, AdmissionLimits, Attach, Attached, Listener, ListenerOptions, serve,
+};
 
 /// A test that waits this long for an event has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,13 +60,13 @@ struct Server {
 }
 
 impl Server {
-    fn new(handshake_timeout: Duration, admission: Admission) -> Self {
+    fn new(handshake_timeout: Duration, connections: usize, handshakes: usize) -> Self {
+        let admission = Admission::new(AdmissionLimits { connections, handshakes, handshake_timeout });
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
         let (sender, attached) = mpsc::sync_channel(16);
-        let options =
-            ListenerOptions { handshake_timeout, limits: Limits::default(), admission: admission.clone() };
+        let options = ListenerOptions { limits: Limits::default(), admission: admission.clone() };
         let port = runtime.block_on(async {
             let listener = bind_tcp("127.0.0.1:0".parse().unwrap(), 0).await.unwrap();
             let port = listener.local_addr().unwrap().port();
@@ -101,7 +103,7 @@ fn is_closed(socket: &mut TcpStream) -> bool {
 
 #[test]
 fn a_connection_is_handed_over_with_what_followed() {
-    let server = Server::new(PATIENCE, Admission::new(10, 10));
+    let server = Server::new(PATIENCE, 10, 10);
     let mut client = server.connect();
     let mut sent = wire(GO);
     sent.extend_from_slice(b"requests");
@@ -130,7 +132,7 @@ fn a_connection_is_handed_over_with_what_followed() {
 #[test]
 fn a_slow_client_is_closed_in_time() {
     let limit = Duration::from_millis(300);
-    let server = Server::new(limit, Admission::new(10, 10));
+    let server = Server::new(limit, 10, 10);
     let started = Instant::now();
     let mut silent = server.greeted();
     let mut halfway = server.greeted();
@@ -149,7 +151,7 @@ fn a_slow_client_is_closed_in_time() {
 #[test]
 fn a_client_that_does_not_read_is_closed_in_time() {
     let limit = Duration::from_millis(300);
-    let server = Server::new(limit, Admission::new(10, 10));
+    let server = Server::new(limit, 10, 10);
     let mut client = server.greeted();
     client.set_write_timeout(Some(PATIENCE)).unwrap();
     // Lists without end, whose answers nobody takes: the options' bound or the time ends it, not the memory.
@@ -166,7 +168,7 @@ fn a_client_that_does_not_read_is_closed_in_time() {
 
 #[test]
 fn connections_are_bounded_over_their_whole_life() {
-    let server = Server::new(PATIENCE, Admission::new(2, 2));
+    let server = Server::new(PATIENCE, 2, 2);
     let mut one = server.greeted();
     one.write_all(&wire(GO)).unwrap();
     let attached = server.attached.recv_timeout(PATIENCE).unwrap();
@@ -190,7 +192,7 @@ fn connections_are_bounded_over_their_whole_life() {
 
 #[test]
 fn negotiations_are_bounded_apart_from_connections() {
-    let server = Server::new(PATIENCE, Admission::new(10, 1));
+    let server = Server::new(PATIENCE, 10, 1);
     let mut one = server.greeted();
     assert!(is_closed(&mut server.connect()));
     one.write_all(&wire(GO)).unwrap();
@@ -201,7 +203,7 @@ fn negotiations_are_bounded_apart_from_connections() {
 
 #[test]
 fn shutdown_stops_accepting_and_leaves_connections() {
-    let server = Server::new(PATIENCE, Admission::new(10, 10));
+    let server = Server::new(PATIENCE, 10, 10);
     let mut one = server.connect();
     one.write_all(&wire(GO)).unwrap();
     let attached = server.attached.recv_timeout(PATIENCE).unwrap();

@@ -31,6 +31,22 @@ fn settings() -> Settings {
     }
 }
 
+/// Any limits that may change while the volume is served.
+fn other_settings(world: &SimWorld) -> Settings {
+    let random = |first: u64, last: u64| first + world.random() % (last - first + 1);
+    Settings {
+        record_blocks: random(2, 20) as u16,
+        record_blocks_in_company: random(1, 20) as u16,
+        records_in_flight: random(1, 6) as usize,
+        replay_bytes: random(2, 100) * 4096,
+        memtable_bytes_max: random(1, 400) as usize * 64,
+        run_bytes: random(4, 12) * 4096,
+        compaction_read_blocks: random(1, 32) as u32,
+        compaction_records_in_flight: random(1, 6) as usize,
+        ..settings()
+    }
+}
+
 /// An operation that was issued.
 #[derive(Clone, Debug)]
 enum Issued {
@@ -194,6 +210,7 @@ struct Seen {
     merges: u64,
     log_cuts: usize,
     halts: u32,
+    changes: u32,
 }
 
 /// What happens besides crashes.
@@ -205,6 +222,8 @@ enum Hardship {
     FailedWrites,
     /// The log's syncs fail as well: the volume halts, and must not have promised too much.
     FailedSyncs,
+    /// As `FailedWrites`, and the settings change all the time.
+    Changes,
 }
 
 /// Makes an operation soon to come fail, now and then.
@@ -258,6 +277,11 @@ fn run(seed: u64, hardship: Hardship, seen: &mut Seen) -> Result<(), String> {
                 return Err(format!("round {round}: no progress: {}", machine.describe()));
             }
             trouble(&world, hardship);
+            if hardship == Hardship::Changes && world.random().is_multiple_of(16) {
+                machine.set_settings(other_settings(&world));
+                machine.set_page_cache(world.random() as usize % (128 << 10));
+                seen.changes += 1;
+            }
             if client.issued.len() < depth {
                 client.issue(&mut machine);
             } else {
@@ -332,6 +356,13 @@ fn no_promise_is_broken_by_failed_writes() {
 fn no_promise_is_broken_by_failed_syncs() {
     let seen = worlds(Hardship::FailedSyncs, 400);
     assert!(seen.halts > 0 || std::env::var_os("OVS_SEED").is_some());
+}
+
+#[test]
+fn no_promise_is_broken_while_settings_change() {
+    let seen = worlds(Hardship::Changes, 600);
+    println!("{} changes", seen.changes);
+    assert!(seen.changes > 10_000 && seen.log_cuts > 0 || std::env::var_os("OVS_SEED").is_some());
 }
 
 /// The same seed is the same world: a failing seed can be looked at again.

@@ -144,6 +144,29 @@ fn writes_wait_while_the_memtable_is_full_and_the_one_before_is_no_run_yet() {
 }
 
 #[test]
+fn a_higher_limit_of_the_memtable_lets_waiting_writes_go_on() {
+    let settings = Settings { memtable_bytes_max: 100 * 64, ..settings() };
+    let mut disk = Disk::with(&settings, 1_024, 64);
+    disk.machine.hold_builds();
+    let mut accepted = 0;
+    let waiting = loop {
+        let version = disk.begin_write(accepted);
+        if !disk.settle() {
+            break version;
+        }
+        disk.wait().expect("there is room");
+        disk.content[accepted as usize] = version;
+        accepted += 1;
+        assert!(accepted < 500, "the memtable has no limit");
+    };
+    disk.machine.set_settings(Settings { memtable_bytes_max: 1_000 * 64, ..settings });
+    disk.wait().expect("goes on without the run");
+    disk.content[accepted as usize] = waiting;
+    disk.machine.release_builds();
+    disk.verify();
+}
+
+#[test]
 fn a_full_pool_refuses_loses_nothing_and_goes_on_when_space_returns() {
     // Room for about half of the volume.
     let clusters = 1_024;

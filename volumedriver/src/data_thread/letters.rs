@@ -6,6 +6,7 @@ use std::sync::mpsc::SyncSender;
 
 use uring::File;
 
+use super::ThreadOptions;
 use super::connection::ConnectionCount;
 use super::hosted::NewVolume;
 use crate::driver::VolumeError;
@@ -87,6 +88,13 @@ pub enum Letter {
         job: JobId,
         /// Its end.
         result: Result<Built, Failure>,
+    },
+    /// Work within these bounds from now on.
+    Reconfigure {
+        /// All of them.
+        options: Box<ThreadOptions>,
+        /// Hears that they hold.
+        taken: SyncSender<()>,
     },
     /// Finish what is in flight, make it durable, end.
     Shutdown,

@@ -64,6 +64,11 @@ impl DataThread {
                 self.deliver(volume, Event::RunsBuilt { job, result });
                 self.came_back(volume);
             }
+            Letter::Reconfigure { options, taken } => {
+                self.reconfigure(*options);
+                // Who asked may have given up waiting.
+                let _ = taken.try_send(());
+            }
             Letter::Shutdown => self.shut_down(),
         }
     }
@@ -82,6 +87,8 @@ impl DataThread {
         self.memtable_bytes += hosted.memtable_bytes;
         self.pending_bytes += hosted.pending_bytes;
         self.volumes[index] = Some(hosted);
+        // It may have been made before the last change of the bounds arrived here.
+        self.hand_settings(volume);
         self.deliver(volume, Event::Tick { space: self.surroundings.levels.view() });
     }
 
@@ -124,7 +131,7 @@ impl DataThread {
         }
     }
 
-    fn touch(&mut self, volume: u32) {
+    pub(super) fn touch(&mut self, volume: u32) {
         if let Some(hosted) = self.hosted(volume)
             && !hosted.touched
         {
@@ -187,8 +194,8 @@ impl DataThread {
         let Some((_, index)) = largest.max() else { return };
         let Some(hosted) = self.volumes[index].as_deref_mut() else { return };
         let mut context = Context { pages: &mut self.pages, out: &mut hosted.outputs };
-        hosted.volume.freeze(&mut context);
-        if !hosted.outputs.is_empty() {
+        // Its log is synced at the end of the turn.
+        if hosted.volume.freeze(&mut context) {
             self.touch(index as u32);
         }
     }
@@ -221,6 +228,7 @@ impl DataThread {
     fn tick(&mut self) {
         let space = self.surroundings.levels.view();
         let mut again = !self.unsent.is_empty();
+        again |= self.trim_pages();
         for volume in 0..self.volumes.len() as u32 {
             self.deliver(volume, Event::Tick { space });
             again |= self.hosted(volume).is_some_and(|hosted| hosted.volume.wants_ticks());

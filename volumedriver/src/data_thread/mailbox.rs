@@ -75,6 +75,16 @@ impl<T> Mailbox<T> {
         true
     }
 
+    /// Posts, also into a full box: for a letter that must arrive and is rare. `false`: the owner is gone.
+    pub fn post_in_any_case(&self, letter: T) -> bool {
+        let state = self.state();
+        if state.closed {
+            return false;
+        }
+        self.put(state, letter);
+        true
+    }
+
     fn put(&self, mut state: MutexGuard<'_, State<T>>, letter: T) {
         // Who posts into an empty box wakes; the owner always empties it.
         let first = state.letters.is_empty();
@@ -131,10 +141,11 @@ mod tests {
         assert_eq!(mailbox.try_post(1), Ok(()));
         assert_eq!(mailbox.try_post(2), Ok(()));
         assert_eq!(mailbox.try_post(3), Err(Refused::Full(3)));
-        assert_eq!(bell.0.load(Ordering::SeqCst), 2, "one at the start, one for both letters");
+        assert!(mailbox.post_in_any_case(5));
+        assert_eq!(bell.0.load(Ordering::SeqCst), 2, "one at the start, one for all letters");
         let mut letters = VecDeque::new();
         mailbox.take_all(&mut letters);
-        assert_eq!(letters, [1, 2]);
+        assert_eq!(letters, [1, 2, 5]);
         assert!(mailbox.post(4));
         assert_eq!(bell.0.load(Ordering::SeqCst), 3);
     }
@@ -167,6 +178,6 @@ mod tests {
         let (first, _) = poster.join().unwrap();
         assert!(first);
         assert_eq!(mailbox.try_post(3), Err(Refused::Closed(3)));
-        assert!(!mailbox.post(3));
+        assert!(!mailbox.post(3) && !mailbox.post_in_any_case(3));
     }
 }

@@ -111,8 +111,10 @@ impl DataThread {
         let (reads, writes) = (self.read_bytes, self.pending_bytes);
         let Some(connection) = self.connections.get_mut(key) else { return false };
         let volume = connection.volume;
-        let own = connection.unanswered >= self.options.requests_in_flight
-            || connection.reply_bytes() >= self.options.reply_bytes;
+        // A write of which a part was taken counts already: it cannot wait for itself.
+        let own = connection.open_write.is_none()
+            && (connection.unanswered >= self.options.requests_in_flight
+                || connection.reply_bytes() >= self.options.reply_bytes);
         if own || reads >= self.options.read_bytes {
             return true;
         }

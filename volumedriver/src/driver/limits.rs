@@ -1,18 +1,20 @@
 //! From the parameters to the limits of the parts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cfg_schema::SizeLimit;
 
 use super::recover::Layout;
 use crate::data_thread::ThreadOptions;
+use crate::nbd::listener::AdmissionLimits;
 use crate::parameters::Parameters;
 use crate::pool::PoolOptions;
 use crate::volume::Settings;
 use crate::volume::address::CLUSTER_SIZE;
 
 /// Segments that only compaction gets: its open one, the next, and one to spare.
-const COMPACTION_RESERVE: u32 = 3;
+pub(super) const COMPACTION_RESERVE: u32 = 3;
 /// Part of a data thread's unwritten data that one volume may have.
 const VOLUME_WRITE_SHARE: usize = 4;
 /// Time between two ticks of volumes that need them.
@@ -24,8 +26,8 @@ pub(super) fn data_thread_count(parameters: &Parameters) -> usize {
     parameters.volume_manager.data_thread_count(cores)
 }
 
-/// Of each volume.
-pub(super) fn settings_of(parameters: &Parameters) -> Settings {
+/// Of each volume, on one of `threads` data threads.
+pub(super) fn settings_of(parameters: &Parameters, threads: usize) -> Settings {
     let manager = &parameters.volume_manager;
     let blocks = |bytes: u64| bytes / CLUSTER_SIZE as u64;
     Settings {
@@ -35,7 +37,7 @@ pub(super) fn settings_of(parameters: &Parameters) -> Settings {
         replay_bytes: manager.log_replay_limit.bytes(),
         run_bytes: manager.run_size.bytes(),
         // Twice its share: one part is on its way into a run while the other grows.
-        memtable_bytes_max: 2 * manager.memtable_limit.bytes() as usize / data_thread_count(parameters),
+        memtable_bytes_max: 2 * manager.memtable_limit.bytes() as usize / threads,
         record_blocks_in_company: blocks(manager.record_gather_size.bytes()) as u16,
         compaction_read_blocks: blocks(manager.compaction_read_size.bytes()) as u32,
         compaction_records_in_flight: manager.compaction_records_in_flight as usize,
@@ -67,11 +69,17 @@ pub(super) fn pool_options(parameters: &Parameters, layout: &Layout) -> PoolOpti
 }
 
 /// Of data thread `thread` of `threads`.
-pub(super) fn thread_options(parameters: &Parameters, thread: u32, threads: usize) -> ThreadOptions {
+pub(super) fn thread_options(
+    parameters: &Parameters,
+    settings: &Arc<Settings>,
+    thread: u32,
+    threads: usize,
+) -> ThreadOptions {
     let manager = &parameters.volume_manager;
     let write_bytes = manager.write_bytes_in_flight.bytes() as usize;
     ThreadOptions {
         thread,
+        settings: settings.clone(),
         requests_in_flight: parameters.nbd.nbd_requests_in_flight as usize,
         reply_bytes: parameters.nbd.nbd_reply_bytes_in_flight.bytes() as usize,
         read_bytes: manager.read_bytes_in_flight.bytes() as usize,
@@ -82,5 +90,14 @@ pub(super) fn thread_options(parameters: &Parameters, thread: u32, threads: usiz
         send_timeout: parameters.nbd.nbd_send_timeout_ms.duration(),
         tick: TICK,
         shutdown_timeout: manager.shutdown_timeout_ms.duration(),
+    }
+}
+
+/// Of NBD connections.
+pub fn admission_limits(parameters: &Parameters) -> AdmissionLimits {
+    AdmissionLimits {
+        connections: parameters.nbd.nbd_max_connections as usize,
+        handshakes: parameters.nbd.nbd_max_handshakes as usize,
+        handshake_timeout: parameters.nbd.nbd_handshake_timeout_ms.duration(),
     }
 }

@@ -13,6 +13,7 @@ use uring::{Disk, File, Io, LocalDisk, RingOptions};
 use super::directory::{Directory, Entry, Place};
 use super::limits::{data_thread_count, pool_options, settings_of, thread_options};
 use super::recover::{Found, Layout, Opened, claimed_twice, read_manifests, replay, scan, used_segments};
+use super::running::Running;
 use super::{Driver, DriverOptions, Progress, StartError, StartReport, VolumeRecovery};
 use crate::data_thread::background::{Background, Task};
 use crate::data_thread::letters::{Letter, Removal};
@@ -23,6 +24,7 @@ use crate::parameters::Parameters;
 use crate::pool::keeper::{Audience, Levels, Pool};
 use crate::pool::ledger::Home;
 use crate::pool::open::{OpenPool, SegmentFiles};
+use crate::volume::Settings;
 use crate::volume::address::{SegmentId, VolumeId};
 use crate::volume::event::Stream;
 
@@ -58,7 +60,8 @@ impl Driver {
     ) -> Result<(Driver, StartReport), StartError> {
         let started = Instant::now();
         let layout = Layout::new(&options.data_dir, &options.parameters);
-        let settings = Arc::new(settings_of(&options.parameters));
+        let threads = data_thread_count(&options.parameters);
+        let settings = Arc::new(settings_of(&options.parameters, threads));
         disk.create_dir(&layout.volumes).map_err(refused(format!("create {}", layout.volumes.display())))?;
 
         let open_pool = OpenPool::open(disk.clone(), pool_options(&options.parameters, &layout))?;
@@ -69,7 +72,6 @@ impl Driver {
         let opened = replay(&*disk, &found, &doubly, &open_pool, options.boot_id, &settings, progress);
         let used = used_segments(&found, &opened, &open_pool)?;
 
-        let threads = data_thread_count(&options.parameters);
         let mailboxes: Vec<_> = (0..threads).map(|_| Mailbox::new(MAILBOX_CAPACITY)).collect();
         let levels = Arc::new(Levels::default());
         let files = open_pool.files().clone();
@@ -86,13 +88,11 @@ impl Driver {
             disk,
             layout: layout.clone(),
             boot_id: options.boot_id,
-            settings,
-            max_volume_size: options.parameters.volume_manager.max_volume_size.bytes(),
-            call_timeout: options.parameters.volume_manager.volume_call_timeout_ms.duration(),
+            running: Arc::new(Running::new(options.parameters.clone(), settings.clone())),
             directory: Arc::new(Directory::new(threads)),
             mailboxes,
             metrics: metrics.clone(),
-            admission: OnceLock::new(),
+            admission: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
             background: Some(background.clone()),
@@ -101,7 +101,7 @@ impl Driver {
         };
         let surroundings = Surroundings { pool: pool.letters(), levels, background, metrics };
         driver.pool = Some(pool);
-        let backend = driver.start_threads(&options.parameters, &io, &surroundings)?;
+        let backend = driver.start_threads(&options.parameters, &settings, &io, &surroundings)?;
         driver.metrics.set_backend(&backend);
         for directory in leftovers {
             surroundings.background.order(Task::Remove(Removal::Directory(directory)));
@@ -114,12 +114,13 @@ impl Driver {
     fn start_threads(
         &mut self,
         parameters: &Parameters,
+        settings: &Arc<Settings>,
         io: &IoFactory,
         surroundings: &Surroundings,
     ) -> Result<String, StartError> {
         let (ready, answers) = sync_channel(self.mailboxes.len());
         for (thread, mailbox) in self.mailboxes.iter().enumerate() {
-            let options = thread_options(parameters, thread as u32, self.mailboxes.len());
+            let options = thread_options(parameters, settings, thread as u32, self.mailboxes.len());
             let (mailbox, surroundings, io) = (mailbox.clone(), surroundings.clone(), io.clone());
             let ready = ready.clone();
             let builder = std::thread::Builder::new().name(format!("ovs-data-{thread}"));

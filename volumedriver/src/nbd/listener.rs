@@ -8,14 +8,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::handshake::{CloseReason, Exports, Handshake, Limits, Negotiated, Step};
@@ -39,52 +39,100 @@ pub enum Listener {
 /// How a listener treats its clients.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
-    /// From accept to transmission.
-    pub handshake_timeout: Duration,
     /// Of one negotiation.
     pub limits: Limits,
     /// Places for connections; several listeners may share them.
     pub admission: Admission,
 }
 
+/// Bounds of all connections; a running listener may be given others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionLimits {
+    /// Connections, negotiating ones included.
+    pub connections: usize,
+    /// Connections that may be negotiating.
+    pub handshakes: usize,
+    /// From accept to transmission.
+    pub handshake_timeout: Duration,
+}
+
 /// Bounded places for connections. Clones share the places.
 #[derive(Clone, Debug)]
-pub struct Admission {
-    connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
-    refused: Arc<AtomicU64>,
-    max_connections: usize,
+pub struct Admission(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Looked at once for each connection, on the control plane.
+    limits: Mutex<AdmissionLimits>,
+    connections: AtomicUsize,
+    handshakes: AtomicUsize,
+    refused: AtomicU64,
+}
+
+/// A place, taken until the value is dropped.
+#[derive(Debug)]
+struct Permit {
+    shared: Arc<Shared>,
+    places: fn(&Shared) -> &AtomicUsize,
+}
+
+impl Permit {
+    /// `None`: all `max` places are taken.
+    fn take(shared: &Arc<Shared>, places: fn(&Shared) -> &AtomicUsize, max: usize) -> Option<Self> {
+        let one_more = |taken: usize| (taken < max).then_some(taken + 1);
+        let taken = places(shared).fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        taken.ok().map(|_| Self { shared: shared.clone(), places })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        (self.places)(&self.shared).fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Admission {
-    /// Room for `max_connections`, of which `max_handshakes` may be negotiating.
-    pub fn new(max_connections: usize, max_handshakes: usize) -> Self {
-        let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
-        Self {
-            connections: Arc::new(Semaphore::new(max_connections)),
-            handshakes: Arc::new(Semaphore::new(max_handshakes.min(Semaphore::MAX_PERMITS))),
-            refused: Arc::new(AtomicU64::new(0)),
-            max_connections,
-        }
+    /// All places of `limits`, free.
+    pub fn new(limits: AdmissionLimits) -> Self {
+        Self(Arc::new(Shared {
+            limits: Mutex::new(limits),
+            connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// The limits that hold now.
+    pub fn limits(&self) -> AdmissionLimits {
+        *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other limits from the next connection on. Connections that have a place keep it, and negotiations their time.
+    pub fn set_limits(&self, limits: AdmissionLimits) {
+        *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Connections that hold a place now, negotiating ones included.
     pub fn open(&self) -> usize {
-        self.max_connections - self.connections.available_permits()
+        self.0.connections.load(Ordering::Acquire)
     }
 
     /// Connections that were closed at once because there was no place, since the start.
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.0.refused.load(Ordering::Relaxed)
     }
 
-    fn admit(&self) -> Option<(ConnectionPermit, OwnedSemaphorePermit)> {
-        let connection = Arc::clone(&self.connections).try_acquire_owned();
-        let handshake = Arc::clone(&self.handshakes).try_acquire_owned();
+    /// A place for a connection and for its negotiation, which may take the time that comes with them.
+    fn admit(&self) -> Option<(ConnectionPermit, Permit, Duration)> {
+        let limits = self.limits();
+        let connection = Permit::take(&self.0, |shared| &shared.connections, limits.connections);
+        let handshake = Permit::take(&self.0, |shared| &shared.handshakes, limits.handshakes);
         match (connection, handshake) {
-            (Ok(connection), Ok(handshake)) => Some((ConnectionPermit { _permit: connection }, handshake)),
+            (Some(connection), Some(handshake)) => {
+                Some((ConnectionPermit { _permit: connection }, handshake, limits.handshake_timeout))
+            }
             _ => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+                self.0.refused.fetch_add(1, Ordering::Relaxed);
                 None
             }
         }
@@ -94,7 +142,7 @@ impl Admission {
 /// A connection's place. Dropped when the connection ends, on any thread.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// A connection whose transmission begins.
@@ -213,11 +261,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((socket, peer)) => match options.admission.admit() {
-                Some((permit, handshake)) => {
-                    let (options, exports, attach) =
-                        (options.clone(), Arc::clone(&exports), Arc::clone(&attach));
+                Some((permit, handshake, time)) => {
+                    let (limits, exports, attach) =
+                        (options.limits, Arc::clone(&exports), Arc::clone(&attach));
                     handshakes.spawn(async move {
-                        let connection = connect(socket, peer, permit, &options, &*exports).await;
+                        let connection = connect(socket, peer, permit, (limits, time), &*exports).await;
                         drop(handshake);
                         if let Some(connection) = connection {
                             attach.attach(connection);
@@ -255,11 +303,10 @@ async fn connect(
     mut socket: Socket,
     peer: String,
     permit: ConnectionPermit,
-    options: &ListenerOptions,
+    (limits, time): (Limits, Duration),
     exports: &dyn Exports,
 ) -> Option<Attached> {
-    let time = options.handshake_timeout;
-    let result = match tokio::time::timeout(time, socket.negotiate(options.limits, exports)).await {
+    let result = match tokio::time::timeout(time, socket.negotiate(limits, exports)).await {
         Ok(Ok((negotiated, leftover))) => {
             socket.into_blocking().map(|socket| (socket, negotiated, leftover)).map_err(Ended::Io)
         }

@@ -22,17 +22,17 @@ sections! {
         /// TCP port; 0 lets the system choose.
         nbd_port: u16 = 10_809, Restart;
         /// Connections at once over TCP and the unix socket together; more are closed at once.
-        nbd_max_connections: u32 = 4096, Restart, unit "connections", range 1..=65_536;
+        nbd_max_connections: u32 = 4096, Dynamic, unit "connections", range 1..=65_536;
         /// Clients at once that are choosing an export; more are closed at once.
-        nbd_max_handshakes: u32 = 256, Restart, unit "connections", range 1..=65_536;
+        nbd_max_handshakes: u32 = 256, Dynamic, unit "connections", range 1..=65_536;
         /// How long a client may take to choose an export.
-        nbd_handshake_timeout_ms: Milliseconds = Milliseconds(30_000), Restart, range 100..=600_000;
+        nbd_handshake_timeout_ms: Milliseconds = Milliseconds(30_000), Dynamic, range 100..=600_000;
         /// Requests of one connection that may be unanswered; more are left in the socket.
-        nbd_requests_in_flight: u32 = 1024, Restart, unit "requests", range 1..=65_536;
+        nbd_requests_in_flight: u32 = 1024, Dynamic, unit "requests", range 1..=65_536;
         /// Replies of one connection that are being made or sent; its further requests are left in the socket.
-        nbd_reply_bytes_in_flight: ByteSize = ByteSize::mib(16), Restart, range 1 << 20..=1 << 30;
+        nbd_reply_bytes_in_flight: ByteSize = ByteSize::mib(16), Dynamic, range 1 << 20..=1 << 30;
         /// How long a client may leave its replies in the socket before its connection is closed.
-        nbd_send_timeout_ms: Milliseconds = Milliseconds(60_000), Restart, range 100..=600_000;
+        nbd_send_timeout_ms: Milliseconds = Milliseconds(60_000), Dynamic, range 100..=600_000;
     }
 
     /// HTTP for metrics and health, and the admin socket.
@@ -52,7 +52,7 @@ sections! {
     /// Prometheus metrics.
     section metrics: Metrics {
         /// Whether metrics carry the label `volume`; without it they are sums over all volumes.
-        metrics_per_volume: bool = true, Restart;
+        metrics_per_volume: bool = true, Dynamic;
     }
 
     /// The network (edge) interface, for clients of the original.

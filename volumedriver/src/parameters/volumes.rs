@@ -62,46 +62,49 @@ sections! {
     /// Volumes: their log, their map and the threads that serve them.
     section volume_manager: VolumeManager {
         /// Largest size accepted when a volume is created or resized.
-        max_volume_size: ByteSize = ByteSize::tib(64), Restart, range 512..=140_737_421_205_504;
+        max_volume_size: ByteSize = ByteSize::tib(64), Dynamic, range 512..=140_737_421_205_504;
         /// Size of a cluster, the unit of the map. No other value is supported.
         default_cluster_size: u32 = 4096, Immutable, unit "bytes", range 4096..=4096;
         /// Pages of the maps, 4 KiB each, kept in memory by the whole process.
-        metadata_cache_capacity: u32 = 32_768, Restart, unit "pages", range 64..=16 << 20;
+        metadata_cache_capacity: u32 = 32_768, Dynamic, unit "pages", range 64..=16 << 20;
         /// Memory of all volumes for map entries that are not yet in a run; at the limit the largest is written out.
-        memtable_limit: ByteSize = ByteSize::mib(256), Restart, range 1 << 20..=64 << 30;
+        memtable_limit: ByteSize = ByteSize::mib(256), Dynamic, range 1 << 20..=64 << 30;
         /// Log of one volume that a start may have to replay; at the limit its map entries are written to a run.
-        log_replay_limit: ByteSize = ByteSize::mib(64), Restart, range 1 << 20..=64 << 30;
+        log_replay_limit: ByteSize = ByteSize::mib(64), Dynamic, range 1 << 20..=64 << 30;
         /// Log records of one volume that may be on their way to the disk.
-        log_records_in_flight: u32 = 4, Restart, unit "records", range 1..=64;
+        log_records_in_flight: u32 = 4, Dynamic, unit "records", range 1..=64;
         /// Largest log record, its header of 4096 bytes included; a multiple of 4096. The default holds two writes of
         /// 128 KiB.
-        record_size: ByteSize = ByteSize::kib(260), Restart, range 8 << 10..=512 << 10;
+        record_size: ByteSize = ByteSize::kib(260), Dynamic, range 8 << 10..=512 << 10;
         /// Data that a log record gathers while another one is on its way to the disk; a multiple of 4096.
-        record_gather_size: ByteSize = ByteSize::kib(64), Restart, range 4 << 10..=512 << 10;
+        record_gather_size: ByteSize = ByteSize::kib(64), Dynamic, range 4 << 10..=512 << 10;
         /// Largest run; a multiple of 4096.
-        run_size: ByteSize = ByteSize::mib(4), Restart, range 64 << 10..=256 << 20;
+        run_size: ByteSize = ByteSize::mib(4), Dynamic, range 64 << 10..=256 << 20;
         /// Relocated records of one volume that compaction may have on their way to the disk.
-        compaction_records_in_flight: u32 = 4, Restart, unit "records", range 1..=64;
+        compaction_records_in_flight: u32 = 4, Dynamic, unit "records", range 1..=64;
         /// Bytes that compaction reads at a time, up to four times as many while segments are short; a multiple of
         /// 4096. The log's records wait behind each read.
-        compaction_read_size: ByteSize = ByteSize::kib(128), Restart, range 4 << 10..=4 << 20;
+        compaction_read_size: ByteSize = ByteSize::kib(128), Dynamic, range 4 << 10..=4 << 20;
         /// Memory of one data thread for reads that are being answered; more reads wait.
-        read_bytes_in_flight: ByteSize = ByteSize::mib(64), Restart, range 1 << 20..=16 << 30;
+        read_bytes_in_flight: ByteSize = ByteSize::mib(64), Dynamic, range 1 << 20..=16 << 30;
         /// Memory of one data thread for writes that are not yet acknowledged; more writes wait.
-        write_bytes_in_flight: ByteSize = ByteSize::mib(64), Restart, range 1 << 20..=16 << 30;
-        /// Threads that serve volumes; 0 means one for each core, at most 4.
+        write_bytes_in_flight: ByteSize = ByteSize::mib(64), Dynamic, range 1 << 20..=16 << 30;
+        /// Threads that serve volumes; 0 means one for each core, at most 4. A volume stays on the thread that it was
+        /// given to at the start.
         data_threads: u32 = 0, Restart, unit "threads", range 0..=64;
-        /// How data threads reach disks and sockets.
+        /// How data threads reach disks and sockets. Requests in flight belong to what was chosen at the start.
         io_backend: IoBackend = IoBackend::Auto, Restart;
-        /// Entries of a data thread's submission queue, rounded up to a power of two.
+        /// Entries of a data thread's submission queue, rounded up to a power of two. The kernel fixes it when the
+        /// queue is made.
         ring_entries: u32 = 256, Restart, unit "entries", range 8..=4096;
-        /// Threads for file operations of a data thread where io_uring is not used.
+        /// Threads for file operations of a data thread where io_uring is not used; started with the data thread.
         io_threads: u32 = 8, Restart, unit "threads", range 1..=64;
         /// How long an admin call waits for the thread that serves a volume.
-        volume_call_timeout_ms: Milliseconds = Milliseconds(30_000), Restart, range 100..=600_000;
+        volume_call_timeout_ms: Milliseconds = Milliseconds(30_000), Dynamic, range 100..=600_000;
         /// How long a shutdown waits for clients' requests, and again for the flushes of all volumes.
-        shutdown_timeout_ms: Milliseconds = Milliseconds(10_000), Restart, range 100..=600_000;
-        /// How long a start waits for locks of a predecessor whose last writes are still landing.
+        shutdown_timeout_ms: Milliseconds = Milliseconds(10_000), Dynamic, range 100..=600_000;
+        /// How long a start waits for locks of a predecessor whose last writes are still landing. Nothing but a start
+        /// uses it.
         lock_wait_ms: Milliseconds = Milliseconds(10_000), Restart, range 0..=600_000;
         /// Directory of maps that are kept locally.
         metadata_path: String, NoEffect;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use uring::{Disk, File};
 
 use super::PoolOptions;
+use super::change::PoolControl;
 use super::ledger::{Census, Grant, Home, Ledger, Limits, ReserveState, Want};
 use super::maker::{self, Make};
 use super::open::{Misshapen, OpenPool, SegmentFiles};
@@ -43,6 +44,8 @@ pub enum Keep {
     },
     /// The maker tried to make the reserve whole.
     ReserveTried,
+    /// There is something in [`PoolControl`].
+    Reconfigure,
     /// End.
     Stop,
 }
@@ -143,6 +146,7 @@ impl Levels {
 pub struct Pool {
     letters: SyncSender<Keep>,
     levels: Arc<Levels>,
+    control: PoolControl,
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
 }
@@ -175,8 +179,10 @@ impl Pool {
         let limits = limits(&options);
         levels.segment_size.store(options.segment_size, Ordering::Relaxed);
         let ledger = Ledger::new(limits, files.ids(), used.iter().copied());
+        let control = PoolControl::new(letters.clone(), reserve.clone());
         let mut keeper = Keeper {
             options,
+            control: control.clone(),
             disk,
             reserve,
             files,
@@ -187,6 +193,7 @@ impl Pool {
             orders,
             reserve_ordered: false,
             mark: Mark::Ample,
+            retiring: false,
         };
         keeper.judge_total();
         keeper.check_reserve();
@@ -194,12 +201,17 @@ impl Pool {
         keeper.turn_end();
         let thread =
             std::thread::Builder::new().name("ovs-keeper".into()).spawn(move || keeper.run(inbox))?;
-        Ok(Self { letters, levels, threads: vec![thread, maker], stopping })
+        Ok(Self { letters, levels, control, threads: vec![thread, maker], stopping })
     }
 
     /// Where letters to the keeper go.
     pub fn letters(&self) -> SyncSender<Keep> {
         self.letters.clone()
+    }
+
+    /// Where other limits go.
+    pub fn control(&self) -> PoolControl {
+        self.control.clone()
     }
 
     /// The level and the counters.
@@ -221,7 +233,7 @@ impl Drop for Pool {
     }
 }
 
-fn limits(options: &PoolOptions) -> Limits {
+pub(super) fn limits(options: &PoolOptions) -> Limits {
     let segments = |bytes: u64| u32::try_from(bytes / options.segment_size).unwrap_or(u32::MAX);
     let gap = |bytes: u64| segments(bytes.saturating_add(options.segment_size - 1));
     Limits {
@@ -263,21 +275,24 @@ impl Mark {
     }
 }
 
-struct Keeper {
-    options: PoolOptions,
-    disk: Arc<dyn Disk>,
-    reserve: Arc<Reserve>,
-    files: SegmentFiles,
+pub(super) struct Keeper {
+    pub(super) options: PoolOptions,
+    control: PoolControl,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) reserve: Arc<Reserve>,
+    pub(super) files: SegmentFiles,
     /// With volumes; not to be used again.
     misshapen: Misshapen,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     levels: Arc<Levels>,
-    audience: Box<dyn Audience>,
+    pub(super) audience: Box<dyn Audience>,
     orders: SyncSender<Make>,
     /// The maker is at the reserve.
     reserve_ordered: bool,
     /// Where the level stood when last told.
     mark: Mark,
+    /// Segments go because the pool became smaller, and there are more of them.
+    retiring: bool,
 }
 
 impl Keeper {
@@ -286,6 +301,8 @@ impl Keeper {
         loop {
             // A deadline and no pause: letters of a busy volume must not put it off.
             let letter = match self.is_short_of_room() {
+                // There is more to be done.
+                _ if self.retiring => inbox.recv_timeout(Duration::ZERO),
                 true => {
                     let at = *next_look.get_or_insert_with(|| Instant::now() + RETRY);
                     inbox.recv_timeout(at.saturating_duration_since(Instant::now()))
@@ -312,7 +329,8 @@ impl Keeper {
     /// Whether room that others leave on the file system would change something.
     fn is_short_of_room(&self) -> bool {
         let shared = self.options.size.is_none();
-        self.ledger.is_full() || !self.reserve.is_whole() || (shared && self.mark != Mark::Ample)
+        let reserved = self.reserve.is_whole() && self.ledger.reserve() == ReserveState::Whole;
+        self.ledger.is_full() || !reserved || (shared && self.mark != Mark::Ample)
     }
 
     /// Volumes gave these back.
@@ -363,13 +381,14 @@ impl Keeper {
                 }
                 self.ledger.make_failed(segment, now)
             }
-            Keep::Stop => Vec::new(),
+            // Looked at in each turn.
+            Keep::Reconfigure | Keep::Stop => Vec::new(),
         };
         self.deliver(grants);
     }
 
     /// Who gets an answer finds a level that is no older.
-    fn deliver(&self, grants: Vec<Grant>) {
+    pub(super) fn deliver(&self, grants: Vec<Grant>) {
         self.publish();
         for grant in grants {
             let count = grant.segments.len() as u64;
@@ -384,6 +403,10 @@ impl Keeper {
 
     /// Orders what is needed and tells the level.
     fn turn_end(&mut self) {
+        if let Some(change) = self.control.take() {
+            self.reconfigure(change);
+        }
+        self.retiring = self.retire_some();
         if self.options.size.is_none() && !self.ledger.is_full() {
             // Others use the file system, too.
             self.judge_total();
@@ -402,12 +425,12 @@ impl Keeper {
         }
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.levels.publish(self.ledger.view(), self.ledger.census(), self.reserve.missing());
     }
 
     /// How many segments fit: the configured number, or what the file system has room for.
-    fn judge_total(&mut self) {
+    pub(super) fn judge_total(&mut self) {
         let size = self.options.segment_size;
         let total = match self.options.size {
             Some(bytes) => bytes / size,
@@ -424,11 +447,22 @@ impl Keeper {
             },
         };
         self.ledger.set_total(u32::try_from(total).unwrap_or(u32::MAX));
+        // Who waits for a segment that may not be made any more must hear that.
+        let grants = self.ledger.answer_waiting(Instant::now());
+        self.deliver(grants);
     }
 
     /// Orders the reserve if it is not whole. One that could not be restored stays short until it was.
-    fn check_reserve(&mut self) {
-        if self.reserve.is_whole() || self.reserve_ordered {
+    pub(super) fn check_reserve(&mut self) {
+        if self.reserve_ordered {
+            return;
+        }
+        if self.reserve.is_whole() {
+            // Somebody else wrote it, or less is enough now.
+            if self.ledger.reserve() != ReserveState::Whole {
+                let grants = self.ledger.set_reserve(ReserveState::Whole, Instant::now());
+                self.deliver(grants);
+            }
             return;
         }
         self.reserve_ordered = self.orders.send(Make::Reserve).is_ok();

@@ -72,7 +72,10 @@ enum State {
 /// See the module.
 #[derive(Debug)]
 pub struct Ledger {
+    /// `total` is never less than what exists.
     limits: Limits,
+    /// What shall exist at most; less than what does after the pool was made smaller.
+    total_wanted: u32,
     states: Vec<State>,
     free: VecDeque<SegmentId>,
     making: u32,
@@ -117,6 +120,7 @@ impl Ledger {
     ) -> Self {
         let mut ledger = Self {
             limits,
+            total_wanted: 0,
             states: Vec::new(),
             free: VecDeque::new(),
             making: 0,
@@ -141,6 +145,7 @@ impl Ledger {
             }
         }
         ledger.limits.total = ledger.limits.total.max(ledger.existing());
+        ledger.total_wanted = ledger.limits.total;
         ledger
     }
 
@@ -165,8 +170,38 @@ impl Ledger {
         match stream {
             Stream::Relocation => self.free.len(),
             Stream::Log if self.reserve != ReserveState::Whole => 0,
-            Stream::Log => self.free.len().saturating_sub(self.limits.compaction_reserve as usize),
+            Stream::Log => {
+                let kept = self.limits.compaction_reserve + self.surplus();
+                self.free.len().saturating_sub(kept as usize)
+            }
         }
+    }
+
+    /// Segments that exist and should not.
+    fn surplus(&self) -> u32 {
+        self.existing().saturating_sub(self.total_wanted)
+    }
+
+    /// The next free segment that goes because the pool became smaller; it is absent then. What compaction needs
+    /// stays.
+    pub fn retire(&mut self) -> Option<SegmentId> {
+        if self.surplus() == 0 || self.free.len() as u32 <= self.limits.compaction_reserve {
+            return None;
+        }
+        let segment = self.free.pop_back()?;
+        *self.state(segment) = State::Absent;
+        self.limits.total = self.total_wanted.max(self.existing());
+        Some(segment)
+    }
+
+    /// Other limits; the total waits for [`Ledger::set_total`].
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = Limits { total: self.limits.total, ..limits };
+    }
+
+    /// Answers who waits, after the bounds changed.
+    pub fn answer_waiting(&mut self, now: Instant) -> Vec<Grant> {
+        if self.waiting.is_empty() { Vec::new() } else { self.answer(now) }
     }
 
     /// A question came in; the grants it leads to.
@@ -246,6 +281,7 @@ impl Ledger {
 
     /// The bound was judged again: `total` segments fit.
     pub fn set_total(&mut self, total: u32) {
+        self.total_wanted = total;
         self.limits.total = total.max(self.existing());
         self.full = false;
     }
@@ -298,7 +334,8 @@ impl Ledger {
     pub fn view(&self) -> SpaceView {
         let room = self.free.len() as u32 + self.making + self.creatable();
         let short = self.reserve == ReserveState::Short;
-        let free = if short { 0 } else { room.saturating_sub(self.limits.compaction_reserve) };
+        let kept = self.limits.compaction_reserve + self.surplus();
+        let free = if short { 0 } else { room.saturating_sub(kept) };
         let total = if self.full { self.existing() } else { self.limits.total };
         // In a pool of a few segments the gaps must not be all of it, else compaction never rests.
         // A free segment is one that garbage could have lain in until it was worth compacting: a small pool keeps few.
@@ -405,6 +442,43 @@ mod tests {
         assert_eq!(ledger.view().free, 0);
         ledger.set_reserve(ReserveState::Whole, now);
         assert_eq!(ledger.want(want(0, Stream::Log, 1), now)[0].segments.len(), 1);
+    }
+
+    #[test]
+    fn a_smaller_pool_lets_free_segments_go_and_takes_back_what_returns() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(LIMITS, ids(0..10), ids(0..4));
+        ledger.set_total(8);
+        assert_eq!(
+            (ledger.view().free, ledger.view().total),
+            (1, 10),
+            "of six free ones two go, three are kept"
+        );
+        assert_eq!(
+            [ledger.retire(), ledger.retire(), ledger.retire()],
+            [Some(SegmentId(9)), Some(SegmentId(8)), None]
+        );
+        assert_eq!((ledger.view().free, ledger.view().total), (1, 8));
+        // Less than volumes have: nothing for the log, what compaction needs stays, and each that comes back goes.
+        ledger.set_total(4);
+        assert_eq!([ledger.retire(), ledger.retire()], [Some(SegmentId(7)), None]);
+        assert_eq!(ledger.want(want(0, Stream::Log, 1), now)[0].segments, []);
+        assert_eq!(ledger.want(want(0, Stream::Relocation, 1), now)[0].segments.len(), 1);
+        ledger.release(&[SegmentId(0), SegmentId(1)], now);
+        assert_eq!([ledger.retire(), ledger.retire()], [Some(SegmentId(1)), None]);
+        assert_eq!(ledger.next_to_make(now), None);
+        ledger.set_total(20);
+        assert_eq!(ledger.next_to_make(now), Some(SegmentId(1)), "a larger one has them made again");
+    }
+
+    #[test]
+    fn who_waits_is_answered_when_nothing_more_may_be_made() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(LIMITS, ids(0..3), []);
+        assert_eq!(ledger.want(want(0, Stream::Log, 1), now), [], "more can be made");
+        ledger.set_total(3);
+        assert_eq!(ledger.answer_waiting(now)[0].segments, []);
+        assert_eq!(ledger.answer_waiting(now), []);
     }
 
     #[test]

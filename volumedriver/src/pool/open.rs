@@ -52,11 +52,9 @@ impl SegmentFiles {
         self.0[index] = Some(file);
     }
 
-    /// Forgets the file of a segment.
-    pub(super) fn remove(&mut self, segment: SegmentId) {
-        if let Some(file) = self.0.get_mut(segment.0 as usize) {
-            *file = None;
-        }
+    /// Forgets the file of a segment; it is given back.
+    pub(super) fn remove(&mut self, segment: SegmentId) -> Option<Arc<dyn File>> {
+        self.0.get_mut(segment.0 as usize)?.take()
     }
 
     /// Numbers of all that exist.

@@ -120,6 +120,11 @@ impl<T> Log<T> {
         }
     }
 
+    /// Records that are begun from now on have at most `blocks`; the open one keeps its room.
+    pub fn set_record_blocks(&mut self, blocks: u16) {
+        self.record_blocks = blocks;
+    }
+
     /// The last sequence given, the open record's included.
     pub fn last_sequence(&self) -> Sequence {
         if self.builder.is_some() { self.next_sequence } else { Sequence(self.next_sequence.0 - 1) }

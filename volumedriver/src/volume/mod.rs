@@ -257,6 +257,20 @@ impl Volume {
         version
     }
 
+    /// Works within other limits from now on. What is in flight goes on as it was begun; what waited for a higher limit
+    /// goes on, too. The size of a segment stays: SCOs have it.
+    pub fn set_settings(&mut self, settings: Arc<Settings>, cx: &mut Context<'_>) {
+        debug_assert_eq!(settings.segment_blocks, self.settings.segment_blocks, "the driver refused it");
+        self.log.set_record_blocks(settings.record_blocks);
+        self.relocation.set_record_blocks(settings.record_blocks);
+        self.settings = settings;
+        if self.halted.is_none() {
+            self.drain(cx);
+            // The end of the turn then has what was frozen synced: in a quiet volume no later event does.
+            self.checkpoint_if_due(cx);
+        }
+    }
+
     /// Why it halted, if it did.
     pub fn halted(&self) -> Option<&str> {
         self.halted.as_deref()

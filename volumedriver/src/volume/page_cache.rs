@@ -62,16 +62,38 @@ pub struct PageCache {
 impl PageCache {
     /// A cache of at most `bytes`, never less than 16 pages: one look-up needs two at a time.
     pub fn new(bytes: usize) -> Self {
-        let pages_max = (bytes / CLUSTER_SIZE).max(16);
         Self {
             index: HashMap::default(),
             slots: Vec::new(),
             vacant: Vec::new(),
             hand: 0,
-            pages_max,
+            pages_max: pages_in(bytes),
             hits: 0,
             misses: 0,
         }
+    }
+
+    /// At most `bytes` from now on. Pages beyond that stay until [`PageCache::trim`].
+    pub fn set_bytes_max(&mut self, bytes: usize) {
+        self.pages_max = pages_in(bytes);
+    }
+
+    /// Lets go of pages beyond the bound, at most `count` at a time: freeing memory takes time. `true`: there are more.
+    pub fn trim(&mut self, count: usize) -> bool {
+        let end = self.slots.len().saturating_sub(count).max(self.pages_max);
+        if end >= self.slots.len() {
+            return false;
+        }
+        for slot in self.slots.drain(end..) {
+            // A vacant slot has the key of a page that is gone, or is elsewhere by now.
+            if self.index.get(&slot.key).is_some_and(|&index| index as usize >= end) {
+                self.index.remove(&slot.key);
+            }
+        }
+        self.slots.shrink_to_fit();
+        self.vacant.retain(|&slot| (slot as usize) < end);
+        self.hand %= self.slots.len();
+        end > self.pages_max
     }
 
     fn key(volume: VolumeId, run: RunId, page: u32) -> Key {
@@ -148,6 +170,10 @@ impl PageCache {
     }
 }
 
+fn pages_in(bytes: usize) -> usize {
+    (bytes / CLUSTER_SIZE).max(16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +198,32 @@ mod tests {
         assert_eq!(cache.bytes(), 0, "more than half of the cache");
         cache.warm(volume, RunId(3), vec![Bytes::from_static(b"x"); 8]);
         assert_eq!((cache.bytes(), cache.slots.len()), (8 * CLUSTER_SIZE, 16));
+    }
+
+    #[test]
+    fn another_bound_lets_go_of_pages_step_by_step_and_takes_more_in() {
+        let volume = VolumeId([1; 16]);
+        let page = |page: u32| Bytes::from(page.to_string());
+        let mut cache = PageCache::new(64 * CLUSTER_SIZE);
+        (0..64).for_each(|number| cache.insert(volume, RunId(1), number, page(number)));
+        cache.forget(volume, RunId(1), 40);
+        // Slots of both ends are taken again.
+        (0..30).for_each(|number| cache.insert(volume, RunId(2), number, page(number)));
+        assert_eq!(cache.bytes(), 54 * CLUSTER_SIZE);
+        cache.set_bytes_max(20 * CLUSTER_SIZE);
+        assert!(cache.trim(30), "34 slots are left");
+        assert!(!cache.trim(30));
+        assert!(!cache.trim(30));
+        assert_eq!((cache.slots.len(), cache.vacant.iter().filter(|&&slot| slot >= 20).count()), (20, 0));
+        for round in 0..3 {
+            for number in 0..100 {
+                cache.insert(volume, RunId(3 + round), number, page(number));
+                assert_eq!(cache.get(volume, RunId(3 + round), number), Some(&page(number)));
+                assert!(cache.bytes() <= 20 * CLUSTER_SIZE);
+            }
+        }
+        cache.set_bytes_max(40 * CLUSTER_SIZE);
+        (0..100).for_each(|number| cache.insert(volume, RunId(9), number, page(number)));
+        assert_eq!(cache.bytes(), 40 * CLUSTER_SIZE);
     }
 }

@@ -17,7 +17,7 @@ pub struct Settings {
     pub replay_bytes: u64,
     /// Memory of the active memtable at which writes wait for the frozen one to become a run.
     pub memtable_bytes_max: usize,
-    /// Bytes of a run at most.
+    /// Bytes of a run at most, 16 KiB or more: a full page of entries, one that was begun, and their fences.
     pub run_bytes: u64,
     /// Runs of level 0 at which they are merged if they are worth it …
     pub level0_runs: usize,

@@ -1,13 +1,20 @@
 //! A driver on a directory of its own, and a client that speaks plain NBD to it over the real listener.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod change;
+pub(crate) mod gate;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use gate::Gate;
 use tokio::sync::watch;
-use volumedriver::driver::{Driver, DriverOptions, Progress, StartReport};
+use volumedriver::driver::{Driver, DriverOptions, Progress, StartReport, admission_limits};
 use volumedriver::nbd::bind::bind_unix;
 use volumedriver::nbd::handshake::Limits;
 use volumedriver::nbd::listener::{Admission, Listener, ListenerOptions, serve};
@@ -63,6 +70,10 @@ pub(crate) fn small() -> Parameters {
     parameters
 }
 
+fn options(directory: &Path, parameters: Parameters) -> DriverOptions {
+    DriverOptions { data_dir: directory.to_owned(), parameters, boot_id: BootId([7; 16]) }
+}
+
 /// A running driver with a unix socket.
 pub(crate) struct Rig {
     pub(crate) driver: Option<Driver>,
@@ -71,25 +82,35 @@ pub(crate) struct Rig {
     socket: PathBuf,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
+    gate: Option<Arc<Gate>>,
 }
 
 impl Rig {
     pub(crate) fn start(directory: &Path, parameters: Parameters) -> Self {
-        let options = DriverOptions { data_dir: directory.to_owned(), parameters, boot_id: BootId([7; 16]) };
-        let (driver, report) = Driver::start(options, &Quiet).expect("a driver");
+        let driver = Driver::start(options(directory, parameters), &Quiet).expect("a driver");
+        Self::with(directory, driver)
+    }
+
+    /// With disk operations that the gate holds.
+    pub(crate) fn start_gated(directory: &Path, parameters: Parameters, gate: &Arc<Gate>) -> Self {
+        let (disk, io) = (Arc::new(uring::LocalDisk), gate.factory());
+        let driver = Driver::start_on(options(directory, parameters), disk, io, &Quiet).expect("a driver");
+        let mut rig = Self::with(directory, driver);
+        rig.gate = Some(gate.clone());
+        rig
+    }
+
+    fn with(directory: &Path, (driver, report): (Driver, StartReport)) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let socket = directory.join("nbd.sock");
         let (stop, stopped) = watch::channel(false);
-        let admission = Admission::new(64, 64);
-        let options = ListenerOptions {
-            handshake_timeout: PATIENCE,
-            limits: Limits::default(),
-            admission: admission.clone(),
-        };
+        let admission = Admission::new(admission_limits(&driver.parameters()));
+        driver.watch_admission(admission.clone());
+        let options = ListenerOptions { limits: Limits::default(), admission: admission.clone() };
         let listener = runtime.block_on(bind_unix(&socket)).expect("a socket");
         runtime.spawn(serve(Listener::Unix(listener), options, driver.exports(), driver.attach(), stopped));
-        Self { driver: Some(driver), report, admission, socket, stop, runtime: Some(runtime) }
+        Self { driver: Some(driver), report, admission, socket, stop, runtime: Some(runtime), gate: None }
     }
 
     pub(crate) fn driver(&self) -> &Driver {
@@ -98,6 +119,13 @@ impl Rig {
 
     pub(crate) fn connect(&self, export: &str) -> Client {
         Client::connect(&self.socket, export).expect("an export")
+    }
+
+    /// A connection that has not said anything yet.
+    pub(crate) fn raw(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.socket).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     pub(crate) fn try_connect(&self, export: &str) -> Option<Client> {
@@ -131,6 +159,10 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if let Some(gate) = &self.gate {
+            // Nobody waits for a thread that the test holds.
+            gate.open();
+        }
         self.end();
     }
 }
@@ -152,19 +184,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `None` if the server refuses the export.
+    /// `None` if the server refuses the export or the connection.
     fn connect(socket: &Path, export: &str) -> Option<Self> {
         let mut stream = UnixStream::connect(socket).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut greeting = [0; 18];
-        stream.read_exact(&mut greeting).expect("a greeting");
+        // A listener without a place for it closes at once.
+        stream.read_exact(&mut greeting).ok()?;
         let mut hello = 3u32.to_be_bytes().to_vec();
         // NBD_OPT_EXPORT_NAME: the server answers with the size, or closes.
         hello.extend(b"IHAVEOPT");
         hello.extend(1u32.to_be_bytes());
         hello.extend((export.len() as u32).to_be_bytes());
         hello.extend(export.as_bytes());
-        stream.write_all(&hello).unwrap();
+        stream.write_all(&hello).ok()?;
         let mut answer = [0; 10];
         stream.read_exact(&mut answer).ok()?;
         let size = u64::from_be_bytes(answer[..8].try_into().unwrap());

@@ -12,7 +12,9 @@ use bytes::{BufMut, BytesMut};
 use tokio::sync::watch;
 use volumedriver::nbd::bind::{bind_tcp, bind_unix};
 use volumedriver::nbd::handshake::{ExportInfo, Exports, Limits};
-use volumedriver::nbd::listener::{Admission, Attach, Attached, Listener, ListenerOptions, serve};
+use volumedriver::nbd::listener::{
+    Admission, AdmissionLimits, Attach, Attached, Listener, ListenerOptions, serve,
+};
 use volumedriver::nbd::protocol::{Cookie, Errno, extent_flag};
 use volumedriver::nbd::reply::{End, Extent, Replies, block_status, hole_chunk};
 use volumedriver::nbd::transmission::{Decoder, Item, Operation, Request};
@@ -215,9 +217,12 @@ impl Served {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
         let options = ListenerOptions {
-            handshake_timeout: Duration::from_secs(10),
             limits: Limits::default(),
-            admission: Admission::new(64, 16),
+            admission: Admission::new(AdmissionLimits {
+                connections: 64,
+                handshakes: 16,
+                handshake_timeout: Duration::from_secs(10),
+            }),
         };
         let shelf = Arc::new(shelf);
         let port = runtime.block_on(async {

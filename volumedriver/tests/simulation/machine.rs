@@ -142,6 +142,21 @@ impl Machine {
         self.take(out);
     }
 
+    /// Other limits between two turns.
+    pub fn set_settings(&mut self, settings: Settings) {
+        let mut out = Vec::new();
+        let mut cx = Context { pages: &mut self.pages, out: &mut out };
+        self.volume.set_settings(Arc::new(settings), &mut cx);
+        self.volume.finish_turn(&mut cx);
+        self.take(out);
+    }
+
+    /// Another bound of the page cache; pages beyond it go at once or later.
+    pub fn set_page_cache(&mut self, bytes: usize) {
+        self.pages.set_bytes_max(bytes);
+        self.pages.trim(self.world.random() as usize % 8);
+    }
+
     pub fn end_turn(&mut self) {
         let mut out = Vec::new();
         self.volume.finish_turn(&mut Context { pages: &mut self.pages, out: &mut out });

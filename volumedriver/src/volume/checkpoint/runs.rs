@@ -1,7 +1,7 @@
 //! Runs come and go: a memtable is frozen and built into one, runs are merged, and what a job brought enters the map.
 
 use super::Freezing;
-use crate::volume::address::RunId;
+use crate::volume::address::{CLUSTER_SIZE, RunId};
 use crate::volume::event::{Failure, JobId, MergeInput, Output, Report, RunsBuilt};
 use crate::volume::levels::{Eagerness, MergePlan, plan};
 use crate::volume::manifest::ReplayStart;
@@ -30,14 +30,14 @@ impl Volume {
         self.merge_if_due(cx);
     }
 
-    /// Turns the memtable into a run, if none is on its way.
-    pub fn freeze(&mut self, cx: &mut Context<'_>) {
+    /// Turns the memtable into a run, if none is on its way: `true`, and the end of the turn goes on with it.
+    pub fn freeze(&mut self, cx: &mut Context<'_>) -> bool {
         let fresh = self.log.builder.as_ref().is_some_and(|builder| !builder.is_empty());
         if self.checkpoint.freezing.is_some() || self.halted.is_some() || self.log.has_failed() {
-            return;
+            return false;
         }
         if self.map.active.is_empty() || !self.log.lost.is_empty() {
-            return;
+            return false;
         }
         if fresh {
             self.hand_out_record(cx);
@@ -62,6 +62,7 @@ impl Volume {
         self.scos.froze();
         self.checkpoint.generation = Generation(self.checkpoint.generation.0 + 1);
         self.durability.background = Some((self.log.last_sequence(), self.compaction.applied_through()));
+        true
     }
 
     /// Has the run built once every record behind the frozen memtable is durable.
@@ -104,8 +105,9 @@ impl Volume {
         let job = self.checkpoint.take_job();
         let first_run = self.checkpoint.next_run;
         let bytes: u64 = plan.inputs.iter().map(RunInfo::bytes).sum();
-        // Outputs are full but for the last; their fences may need a page more than the inputs' did.
-        let outputs = bytes / (self.settings.run_bytes / 2) + 2;
+        // Each output but the last has a full page of entries at least. The inputs may have been made for another
+        // size of runs, so nothing better is known; numbers cost nothing.
+        let outputs = bytes / CLUSTER_SIZE as u64 + 2;
         self.checkpoint.next_run = RunId(first_run.0 + outputs);
         let inputs = plan.inputs.iter().map(|run| MergeInput { run: run.clone() }).collect();
         let bottom = plan.bottom;
