@@ -3,36 +3,9 @@
 mod cli_node;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
 
-use cli_node::DataDir;
+use cli_node::{DataDir, Driver};
 use serde_json::json;
-
-/// A driver that runs; killed when dropped.
-struct Driver(Child);
-
-impl Driver {
-    /// Starts one and waits until it is ready. Its log is `log` in its directory.
-    fn start(directory: &DataDir, url: &str, more: &[&str]) -> Driver {
-        let _ = fs::create_dir_all(directory.as_ref());
-        let mut command = directory.command(&["volumedriver", "run", "--ephemeral", "--config", url]);
-        let log = fs::File::create(directory.path("log")).expect("a log");
-        let mut child = command.args(more).stdout(Stdio::piped()).stderr(log).spawn().expect("started");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let driver = Driver(child);
-        let is_ready = lines.map_while(Result::ok).any(|line| line == "ready");
-        assert!(is_ready, "{}", fs::read_to_string(directory.path("log")).expect("the log"));
-        driver
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn two_drivers_share_a_vpool() {

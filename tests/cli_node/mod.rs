@@ -136,6 +136,46 @@ impl Drop for Node {
     }
 }
 
+/// One more driver of a vPool, with its documents in a store; killed when dropped.
+pub(crate) struct Driver(Child);
+
+impl Driver {
+    /// Starts one and waits until it is ready. Its log is `log` in its directory.
+    pub(crate) fn start(directory: &DataDir, url: &str, more: &[&str]) -> Driver {
+        let mut driver = Driver::begin(directory, url, more);
+        driver.ready(directory);
+        driver
+    }
+
+    /// Starts one.
+    pub(crate) fn begin(directory: &DataDir, url: &str, more: &[&str]) -> Driver {
+        let _ = fs::create_dir_all(directory.as_ref());
+        let mut command = directory.command(&["volumedriver", "run", "--ephemeral", "--config", url]);
+        let log = fs::File::create(directory.path("log")).expect("a log");
+        Driver(command.args(more).stdout(Stdio::piped()).stderr(log).spawn().expect("started"))
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn ready(&mut self, directory: &DataDir) {
+        let lines = BufReader::new(self.0.stdout.take().expect("piped")).lines();
+        let is_ready = lines.map_while(Result::ok).any(|line| line == "ready");
+        assert!(is_ready, "{}", fs::read_to_string(directory.path("log")).expect("the log"));
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("ended");
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What a command printed.
 pub(crate) struct Printed {
     /// Standard output.
