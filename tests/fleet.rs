@@ -1,5 +1,5 @@
-//! Many drivers of one vPool: an update that reaches all, hosts that are down, and what `status` says at each step. With
-//! the configuration store and with Debian's etcd in its place.
+//! Many drivers of one vPool: an update that reaches all, hosts that are down, and what `status` says at each step.
+//! With the configuration store and with Debian's etcd in its place.
 
 mod cli_node;
 mod harness;
@@ -46,7 +46,8 @@ impl Fleet {
                     .insert(format!("/ovs/vpools/{VPOOL}/hosts/{}/config/{section}", name(host)), document);
             }
         }
-        let export = json!({"format": "ovs-config", "version": 1, "cluster_id": "", "revision": 0, "documents": documents});
+        let mut export = json!({"format": "ovs-config", "version": 1, "cluster_id": "", "revision": 0});
+        export["documents"] = documents.into();
         let file = place.path("documents.json");
         std::fs::write(&file, export.to_string()).expect("written");
         let mut fleet = Fleet {

@@ -1,5 +1,5 @@
-//! Takes updates of the configuration for a process: drives [`cfg_engine::Engine`], which decides, with the store, which
-//! is watched and written, and with the components, which prepare and commit.
+//! Takes updates of the configuration for a process: drives [`cfg_engine::Engine`], which decides, with the store,
+//! which is watched and written, and with the components, which prepare and commit.
 //!
 //! One task owns the engine. What takes time runs beside it and comes back as an input.
 

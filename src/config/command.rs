@@ -214,7 +214,7 @@ pub(crate) enum StoreCommand {
     },
     /// Check what is stored for hosts, or the documents of a directory; prints all that is wrong
     Validate {
-        /// A directory with files <section>.json [default: what is stored]
+        /// A directory with files SECTION.json [default: what is stored]
         #[arg(conflicts_with_all = ["vpool", "host"])]
         dir: Option<PathBuf>,
         /// Only hosts of this vPool

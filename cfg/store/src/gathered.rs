@@ -1,6 +1,6 @@
-//! Answers that leave together. Many streams share a connection, and each has its answer ready at about the same moment;
-//! sent as they come, most of the work is the kernel's. So a short write waits for one turn of the runtime, in which
-//! others add to it.
+//! Answers that leave together. Many streams share a connection, and each has its answer ready at about the same
+//! moment; sent as they come, most of the work is the kernel's. So a short write waits for one turn of the runtime, in
+//! which others add to it.
 
 use std::io;
 use std::pin::Pin;
