@@ -114,6 +114,8 @@ struct Drive {
     guards: BTreeMap<u64, Guards>,
     /// `None` while it writes.
     writer: Option<Box<Writer>>,
+    /// A sign of life is due.
+    life_due: bool,
     /// At most one: the engine waits for its answer.
     words: Option<(u64, Words)>,
     /// The store is asked until it answers.
@@ -144,6 +146,7 @@ impl Drive {
             jobs: JoinSet::new(),
             guards: BTreeMap::new(),
             writer: Some(writer),
+            life_due: false,
             words: None,
             looking: false,
             observing: false,
@@ -177,7 +180,8 @@ impl Drive {
                 },
                 Some(news) = heard.recv() => self.hear(news).await,
                 _ = life.tick() => {
-                    self.live();
+                    self.life_due = true;
+                    self.write();
                     if self.refers {
                         self.observe();
                     }
@@ -267,25 +271,22 @@ impl Drive {
         self.write();
     }
 
+    /// Lets the writer do what is next, if it is free.
     fn write(&mut self) {
-        if self.words.is_none() {
-            return;
+        let (life_due, words_wait) = (self.life_due, self.words.is_some());
+        let Some(mut writer) = self.writer.take_if(|_| life_due || words_wait) else { return };
+        // First of all it lives: a write is no sign of life, and there may always be something to write.
+        if std::mem::take(&mut self.life_due) {
+            self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
+        } else if let Some((token, words)) = self.words.take() {
+            self.jobs.spawn(async move {
+                let written = match words {
+                    Words::Feedback(feedback) => writer.feedback(&feedback).await,
+                    Words::Status(status) => writer.status(&status).await,
+                };
+                Done::Wrote(token, written, writer)
+            });
         }
-        let Some(mut writer) = self.writer.take() else { return };
-        let Some((token, words)) = self.words.take() else { return };
-        self.jobs.spawn(async move {
-            let written = match words {
-                Words::Feedback(feedback) => writer.feedback(&feedback).await,
-                Words::Status(status) => writer.status(&status).await,
-            };
-            Done::Wrote(token, written, writer)
-        });
-    }
-
-    fn live(&mut self) {
-        // Who writes lives.
-        let Some(mut writer) = self.writer.take() else { return };
-        self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
     }
 
     async fn keep(&mut self, revision: i64, documents: Documents) {
