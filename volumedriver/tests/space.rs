@@ -119,11 +119,9 @@ fn random_overwrites_run_for_ever_in_one_and_a_half_times_the_space() {
     assert!(counters.relocated_bytes > 0 && counters.scos_freed > 64);
 }
 
-#[test]
-fn writes_wait_while_the_memtable_is_full_and_the_one_before_is_no_run_yet() {
-    let settings = Settings { memtable_bytes_max: 100 * 64, ..settings() };
-    let mut disk = Disk::with(&settings, 1_024, 64);
-    disk.machine.hold_builds();
+/// Writes one cluster after the other until the memtable has no room for the next: how many were accepted, and the
+/// version of the one that waits.
+fn until_one_waits(disk: &mut Disk) -> (u64, u64) {
     let mut accepted = 0;
     let waiting = loop {
         let version = disk.begin_write(accepted);
@@ -135,6 +133,15 @@ fn writes_wait_while_the_memtable_is_full_and_the_one_before_is_no_run_yet() {
         accepted += 1;
         assert!(accepted < 500, "the memtable has no limit");
     };
+    (accepted, waiting)
+}
+
+#[test]
+fn writes_wait_while_the_memtable_is_full_and_the_one_before_is_no_run_yet() {
+    let settings = Settings { memtable_bytes_max: 100 * 64, ..settings() };
+    let mut disk = Disk::with(&settings, 1_024, 64);
+    disk.machine.hold_builds();
+    let (accepted, waiting) = until_one_waits(&mut disk);
     assert!(accepted > 100, "{accepted} writes before the first one waits");
     assert!(disk.machine.volume.memtable_bytes() < 300 * 64);
     disk.machine.release_builds();
@@ -148,17 +155,7 @@ fn a_higher_limit_of_the_memtable_lets_waiting_writes_go_on() {
     let settings = Settings { memtable_bytes_max: 100 * 64, ..settings() };
     let mut disk = Disk::with(&settings, 1_024, 64);
     disk.machine.hold_builds();
-    let mut accepted = 0;
-    let waiting = loop {
-        let version = disk.begin_write(accepted);
-        if !disk.settle() {
-            break version;
-        }
-        disk.wait().expect("there is room");
-        disk.content[accepted as usize] = version;
-        accepted += 1;
-        assert!(accepted < 500, "the memtable has no limit");
-    };
+    let (accepted, waiting) = until_one_waits(&mut disk);
     disk.machine.set_settings(Settings { memtable_bytes_max: 1_000 * 64, ..settings });
     disk.wait().expect("goes on without the run");
     disk.content[accepted as usize] = waiting;
