@@ -238,7 +238,10 @@ impl Process<'_> {
 fn take_updates(directory: &DataDir, node: &Arc<Node>, start: config::Start) -> Result<Agent, Failure> {
     let config::Start { chosen, mut identity, url, store, place, cluster, .. } = start;
     let incarnation = identity.count_start();
-    identity.write(&directory.identity())?;
+    // A full disk is no reason not to serve what is on it.
+    if let Err(failure) = identity.write(&directory.identity()) {
+        tracing::warn!(%failure, "this start is not counted");
+    }
     let process = Described {
         node: identity.vrouter_id().to_owned(),
         pid: std::process::id(),
