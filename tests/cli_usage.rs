@@ -145,7 +145,7 @@ fn the_table_of_the_original_is_printed_without_a_configuration() {
     let rows: Vec<Vec<&str>> =
         table.split("\n|").skip(2).map(|row| row.split('|').map(str::trim).collect()).collect();
     let row = |key: &str| rows.iter().find(|row| row[1] == key).expect("a row").clone();
-    assert_eq!(row("trigger_gap")[..4], ["scocache", "trigger_gap", "1GB", "no"]);
+    assert_eq!(row("trigger_gap")[..4], ["scocache", "trigger_gap", "1GB", "yes"]);
     assert_eq!(row("vrouter_id")[..4], ["volume_router", "vrouter_id", "---", "no"]);
     ended(ovs(&["volumedriver", "run"]), 2).assert_error("--config");
 }
