@@ -29,6 +29,12 @@ impl Place {
     /// # Errors
     /// [`Error::Key`] when they cannot be part of a key.
     pub(crate) fn of(vpool_guid: &str, vrouter_id: &str) -> Result<Place, Error> {
+        for name in [vpool_guid, vrouter_id] {
+            if name.is_empty() || name.contains('/') {
+                let problem = "must be one part of a path".to_owned();
+                return Err(Error::Key { key: name.to_owned(), problem });
+            }
+        }
         let vpool = KeyPath::parse(&format!("/ovs/vpools/{vpool_guid}"))?;
         let host = vpool.join("hosts")?.join(vrouter_id)?;
         Ok(Place {
@@ -54,6 +60,6 @@ mod tests {
         assert_eq!(place.config.as_str(), "/ovs/vpools/g/hosts/h/config");
         assert_eq!(place.vpool_update.as_str(), "/ovs/vpools/g/update");
         assert_eq!(place.last_status.as_str(), "/ovs/vpools/g/hosts/h/last_status");
-        assert!(Place::of("g", "a/b").is_err());
+        assert!(Place::of("g", "a/b").is_err() && Place::of("", "h").is_err());
     }
 }

@@ -8,11 +8,16 @@ use std::time::Duration;
 use uring::{Backend, Completion, Io, Op, RingOptions, Token, Wake};
 use volumedriver::driver::IoFactory;
 
+/// How long a thread may take to come to the gate.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[derive(Default)]
 struct State {
     hold_reads: bool,
     hold_writes: bool,
     stalled: bool,
+    /// A thread does nothing because of it.
+    stands: bool,
     held_reads: Vec<usize>,
     held_writes: Vec<usize>,
     largest_read: usize,
@@ -52,9 +57,15 @@ impl Gate {
         self.change(|state| (state.hold_reads, state.hold_writes, state.stalled) = (false, false, false));
     }
 
-    /// The thread does nothing at all until it is no longer stalled.
+    /// The thread does nothing at all until it is no longer stalled. Returns when it stands.
     pub(crate) fn stall(&self, stalled: bool) {
         self.change(|state| state.stalled = stalled);
+        if stalled {
+            let state = self.state.lock().unwrap();
+            let (_state, waited) =
+                self.changed.wait_timeout_while(state, PATIENCE, |state| !state.stands).unwrap();
+            assert!(!waited.timed_out(), "no thread came to the gate");
+        }
     }
 
     /// Bytes of each write that is held.
@@ -119,8 +130,13 @@ impl Io for Gated {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, completions: &mut Vec<Completion>) -> io::Result<()> {
-        let state = self.gate.state.lock().unwrap();
-        let mut state = self.gate.changed.wait_while(state, |state| state.stalled).unwrap();
+        let mut state = self.gate.state.lock().unwrap();
+        state.stands = state.stalled;
+        if state.stands {
+            self.gate.changed.notify_all();
+            state = self.gate.changed.wait_while(state, |state| state.stalled).unwrap();
+            state.stands = false;
+        }
         for (token, op) in std::mem::take(&mut self.held) {
             let (hold, held) = match &op {
                 Op::Read { .. } => (state.hold_reads, &mut state.held_reads),
