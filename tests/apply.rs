@@ -144,6 +144,41 @@ fn what_is_dynamic_is_applied_at_once() {
 }
 
 #[test]
+fn documents_of_a_directory_are_stored_and_applied() {
+    let host = Host::start();
+    let place = host.directory.path("documents");
+    fs::create_dir_all(&place).expect("a directory");
+    let write = |section: &str, document: &Value| {
+        fs::write(place.join(format!("{section}.json")), document.to_string()).expect("written");
+    };
+    let apply = |more: &[&str], code: i32| {
+        let documents = place.to_str().expect("a name");
+        host.directory.run(&[&["config", "apply", documents][..], more].concat(), code).out
+    };
+    write("nbd", &json!({"nbd_max_connections": 5}));
+    let applied = apply(&[], 0);
+    assert!(applied.contains("nbd.nbd_max_connections: 4096 -> 5"), "{applied}");
+    // What is wrong is not even stored.
+    write("nbd", &json!({"nbd_max_connections": 0}));
+    apply(&[], 5);
+    let key = format!("{}/config/nbd|nbd_max_connections", host.base);
+    assert_eq!(host.directory.run(&["config", "get", &key], 0).out.trim(), "5");
+    // A dry run tells and changes nothing.
+    host.put("nbd", &json!({"nbd_max_connections": 6}));
+    let told = host.directory.run(&["config", "apply", "--dry-run"], 0).out;
+    assert!(told.contains("would apply") && told.contains("5 -> 6"), "{told}");
+    host.status("differs");
+    // Sections that the directory does not have go.
+    fs::remove_file(place.join("nbd.json")).expect("removed");
+    write("scocache", &json!({"segment_size": "1MiB", "reserve_size": "16MiB"}));
+    write("volume_manager", &json!({"run_size": "1MiB", "data_threads": 1}));
+    let applied = apply(&["--prune"], 0);
+    assert!(applied.contains("nbd.nbd_max_connections: 5 -> 4096"), "{applied}");
+    host.directory.run(&["config", "get", &key], 3);
+    host.status("in-sync");
+}
+
+#[test]
 fn what_needs_a_restart_is_pending_until_then() {
     let host = Host::start();
     let before = host.status("in-sync");

@@ -1,5 +1,6 @@
 //! The parts of a process that take parameters while it runs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use cfg_engine::Broken;
@@ -32,18 +33,32 @@ impl Prepared for Nothing {
 }
 
 /// What all components are ready to do.
-pub(crate) struct Guards(Vec<Box<dyn Prepared>>);
+pub(crate) struct Guards {
+    prepared: Vec<Box<dyn Prepared>>,
+    /// The sections that change.
+    sections: BTreeSet<&'static str>,
+}
 
 impl fmt::Debug for Guards {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Guards({})", self.0.len())
+        write!(f, "Guards({})", self.prepared.len())
     }
 }
 
 impl Guards {
     /// Switches all over, in the order of their preparation.
     pub(crate) fn commit(self) -> Vec<Broken> {
-        self.0.into_iter().flat_map(Prepared::commit).collect()
+        self.prepared.into_iter().flat_map(Prepared::commit).collect()
+    }
+
+    /// What is said if the switch does not come to its end: nothing of it is known to run.
+    pub(crate) fn all_broken(&self) -> Vec<Broken> {
+        let broken = |section: &&str| Broken {
+            section: (*section).to_owned(),
+            key: String::new(),
+            problem: "a component broke down while it switched over".to_owned(),
+        };
+        self.sections.iter().map(broken).collect()
     }
 }
 
@@ -57,7 +72,8 @@ pub(crate) fn prepare_all(
     for component in components {
         prepared.push(component.prepare(values, changes)?);
     }
-    Ok(Guards(prepared))
+    let sections = changes.iter().map(|change| change.section).collect();
+    Ok(Guards { prepared, sections })
 }
 
 #[cfg(test)]

@@ -229,11 +229,12 @@ impl Drive {
             }
             Output::Commit { token } => {
                 let Some(guards) = self.guards.remove(&token) else { return };
+                let all_broken = guards.all_broken();
                 self.jobs.spawn(async move {
                     let broken = spawn_blocking(move || guards.commit()).await;
                     let broken = broken.unwrap_or_else(|error| {
                         tracing::error!(%error, "a component broke its word");
-                        Vec::new()
+                        all_broken
                     });
                     Done::Input(Input::Committed(token, broken))
                 });
