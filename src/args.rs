@@ -148,6 +148,10 @@ pub(crate) struct DriverArgs {
     /// Hours that a copy of the last good configuration serves while the store cannot be reached
     #[arg(long, value_name = "HOURS", default_value_t = 168)]
     pub(crate) last_good_max_age: u64,
+
+    /// Work in this data directory from now on: the one that the driver worked in is lost, with its volumes
+    #[arg(long)]
+    pub(crate) replace_directory: bool,
 }
 
 /// `ovs volume …`

@@ -140,6 +140,13 @@ impl DataDir {
         self.0.join("identity.json")
     }
 
+    /// Is used for the first time again.
+    pub(crate) fn forget_identity(&self) {
+        if let Err(error) = fs::remove_file(self.identity()) {
+            tracing::warn!(%error, "identity.json cannot be removed");
+        }
+    }
+
     /// How the process that uses it is reached.
     pub(crate) fn endpoints(&self) -> PathBuf {
         self.0.join("endpoints.json")

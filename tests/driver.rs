@@ -170,3 +170,73 @@ fn a_node_follows_its_own_restored_store_when_that_is_accepted() {
     fs::rename(directory.path("cfg"), directory.path("cfg.second")).expect("renamed");
     directory.run(&["up", "--ephemeral"], 4).assert_error(&format!("follows the cluster {after}"));
 }
+
+/// A node whose store has documents for the driver `b` of the vPool `a`; the driver's URL with it.
+fn store_for_b() -> (DataDir, cli_node::Node, String) {
+    let first = DataDir::small();
+    let node = first.up(&[]);
+    let folder = "/ovs/vpools/a/hosts/b/config";
+    for (section, document) in [
+        ("scocache", json!({"segment_size": "1MiB", "reserve_size": "16MiB"})),
+        ("volume_manager", json!({"run_size": "1MiB", "data_threads": 1})),
+    ] {
+        first.run(&["config", "set", &format!("{folder}/{section}"), &document.to_string()], 0);
+    }
+    let store = first.endpoints()["etcd"].as_str().expect("a text").replace("http://", "etcd://");
+    (first, node, format!("{store}{folder}"))
+}
+
+#[test]
+fn a_driver_works_in_one_directory() {
+    let (first, node, url) = store_for_b();
+    let (one, other) = (DataDir::new(), DataDir::new());
+    let driver = Driver::start(&one, &url, &["--volume", "v=1MiB"]);
+    let run = |directory: &DataDir, more: &[&str], code: i32| {
+        directory.run(&[&["volumedriver", "run", "--ephemeral", "--config", &url][..], more].concat(), code)
+    };
+    let place = format!("works in the directory {}", one.as_ref().display());
+    run(&other, &[], 4).assert_error(&place);
+    driver.kill();
+    run(&other, &[], 4).assert_error(&place);
+    assert!(!other.path("identity.json").exists(), "it can be used for another driver");
+
+    // Its own next process speaks for it at once, while the lease of the one that died goes on.
+    let driver = Driver::start(&one, &url, &[]);
+    let status = first.run(&["config", "get", "/ovs/vpools/a/hosts/b/status"], 0).json();
+    assert_eq!(status["incarnation"], 2);
+    driver.kill();
+
+    let driver = Driver::start(&other, &url, &["--replace-directory"]);
+    assert_eq!(other.run(&["volume", "list", "--json"], 0).json(), json!([]));
+    run(&one, &[], 4).assert_error(&format!("works in the directory {}", other.as_ref().display()));
+    assert!(one.path("identity.json").exists());
+    driver.kill();
+    drop(Driver::start(&other, &url, &[]));
+    node.stop();
+}
+
+#[test]
+fn a_retired_host_does_not_serve() {
+    let (first, _node, url) = store_for_b();
+    let second = DataDir::new();
+    let driver = Driver::start(&second, &url, &["--volume", "v=1MiB"]);
+    let base = "/ovs/vpools/a/hosts/b";
+    let export = first.path("b.json");
+    let export = export.to_str().expect("a name");
+    first.run(&["config", "export", export, "--prefix", &format!("{base}/config")], 0);
+    first.run(&["config", "set", &format!("{base}/retired"), r#"{"note":"sold"}"#], 0);
+    first.run(&["config", "delete", "--recursive", &format!("{base}/config")], 0);
+    // One that runs goes on until it is told to stop.
+    second.run(&["volume", "info", "v"], 0);
+    driver.kill();
+    let run = |code: i32| second.run(&["volumedriver", "run", "--ephemeral", "--config", &url], code);
+    run(3).assert_error(&format!("{base}/retired is set: this host does not serve any more"));
+    assert!(!second.path("last_good").exists());
+    first.run(&["config", "status", "--vpool", "a"], 3).assert_error("has no configuration");
+
+    first.run(&["config", "delete", &format!("{base}/retired")], 0);
+    run(3).assert_error("there is no configuration");
+    first.run(&["config", "import", export], 0);
+    let _driver = Driver::start(&second, &url, &[]);
+    assert_eq!(second.run(&["volume", "list", "--json"], 0).json()[0]["name"], json!("v"));
+}

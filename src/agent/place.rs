@@ -19,6 +19,10 @@ pub(crate) struct Place {
     pub(crate) status: KeyPath,
     /// `…/last_status`: the same, for when it does not.
     pub(crate) last_status: KeyPath,
+    /// `…/directory`: the data directory that it works in.
+    pub(crate) directory: KeyPath,
+    /// `…/retired`: while it is there the host is not to serve any more.
+    pub(crate) retired: KeyPath,
     /// `/ovs/vpools/GUID/rollouts`: staged changes.
     pub(crate) rollouts: KeyPath,
 }
@@ -45,6 +49,8 @@ impl Place {
             feedback: host.join("feedback")?,
             status: host.join("status")?,
             last_status: host.join("last_status")?,
+            directory: host.join("directory")?,
+            retired: host.join("retired")?,
             rollouts: vpool.join("rollouts")?,
         })
     }

@@ -1,6 +1,6 @@
 //! Whom a command means: one host, or all of a vPool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cfg_client::{Content as ListContent, Error, KeyPath};
 use cfg_engine::Status;
@@ -45,6 +45,16 @@ pub(super) struct Host {
 }
 
 impl Targets {
+    /// The host that a document belongs to.
+    pub(super) fn of_document(key: &KeyPath) -> Result<Targets, Failure> {
+        match super::host::Host::of_document(key.as_str()) {
+            Some((host, _)) => Ok(Targets { vpool: host.vpool, host: Some(host.id) }),
+            None => Err(Failure::usage(format!(
+                "--apply: {key} is no document of a host; `ovs config apply --vpool GUID` asks all that may use it"
+            ))),
+        }
+    }
+
     /// In words.
     pub(super) fn name(&self) -> String {
         match &self.host {
@@ -80,9 +90,13 @@ impl Session {
         let listing = self.store.list(&path.below(), ListContent::Keys, None).await.map_err(failure_of)?;
         let (folder, revision) = (path.folder(), listing.revision);
         let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
+        let mut retired = BTreeSet::new();
         for pair in &listing.pairs {
             let key = str::from_utf8(&pair.key).ok().and_then(|key| key.strip_prefix(&folder));
             let Some((name, rest)) = key.and_then(|key| key.split_once('/')) else { continue };
+            if rest == "retired" {
+                retired.insert(name.to_owned());
+            }
             if targets.host.as_deref().is_some_and(|host| host != name)
                 || !(rest.starts_with("config/") || rest == "status" || rest == "last_status")
             {
@@ -95,6 +109,8 @@ impl Session {
                 host.written = host.written.max(pair.mod_revision);
             }
         }
+        // Of a host that is out of service the last status tells nothing that somebody has to do.
+        hosts.retain(|name, host| host.written > 0 || !retired.contains(name));
         for host in hosts.values_mut() {
             host.status = self.status_at(&host.place.status, revision).await?;
             host.last_status = self.status_at(&host.place.last_status, revision).await?;

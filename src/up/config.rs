@@ -1,6 +1,7 @@
 //! The configuration that a node starts with: its documents in the store.
 
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 use cfg_client::{Error, FileSource, KeyPath, Store, StoreUrl};
@@ -10,6 +11,7 @@ use volumedriver::parameters::Parameters;
 use volumedriver::volume::address::BootId;
 
 use super::chosen::{self, Choice, Chosen, check};
+use super::directory_claim::claim_directory;
 use super::other_store::{follow, other_cluster};
 use super::store::Embedded;
 use crate::agent::place::Place;
@@ -66,6 +68,7 @@ pub(super) async fn load(directory: &DataDir, embedded: &Embedded) -> Result<Sta
     let choice = Choice { directory, identity: Some(&identity), url: &url, max_age: None };
     let chosen = choice.choose(chosen::read(&embedded.store, &place).await)?;
     settle_identity(directory, &mut identity, &chosen.parameters)?;
+    claim_directory(&embedded.store, &place.directory, directory, &identity, false).await?;
     let (store, etcd) = (embedded.store.clone(), format!("http://{}", embedded.address));
     Ok(Start { chosen, cluster: embedded.cluster(), identity, url, store, place, etcd })
 }
@@ -106,10 +109,16 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
         }
         read => read,
     };
+    if let Ok((stored, _)) = &read
+        && stored.reading.snapshot.documents.is_empty()
+    {
+        refuse_if_retired(&store, &place, directory).await?;
+    }
     let cluster = read.as_ref().ok().and_then(|(stored, _)| ClusterId::of(stored.cluster_id));
     let max_age = Duration::from_secs(arguments.last_good_max_age.saturating_mul(3600));
     let choice = Choice { directory, identity: known.as_ref(), url: &url, max_age: Some(max_age) };
     let chosen = choice.choose(read)?;
+    let is_new = known.is_none();
     let mut identity = match known {
         Some(identity) => identity,
         None => {
@@ -120,12 +129,41 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
             identity
         }
     };
+    let replace = arguments.replace_directory;
+    let claimed = claim_directory(&store, &place.directory, directory, &identity, replace).await;
+    if claimed.is_err() && is_new {
+        // Nothing was ever served from it.
+        directory.forget_identity();
+    }
+    claimed?;
     if cluster.is_some_and(|cluster| identity.follow(cluster)) {
         identity.write(&directory.identity())?;
     }
     settle_identity(directory, &mut identity, &chosen.parameters)?;
     let etcd = format!("http://{}", parsed.endpoints.join(",http://"));
     Ok(Start { chosen, cluster: cluster.or(recorded), identity, url, store, place, etcd })
+}
+
+/// A host that was taken out of service does not serve, and not on its last good copy later. Its volumes stay: nothing
+/// says that they are stored anywhere else.
+async fn refuse_if_retired(store: &Store, place: &Place, directory: &DataDir) -> Result<(), Failure> {
+    match store.get(&place.retired, None).await {
+        Ok(_) => {}
+        Err(Error::Absent { .. }) => return Ok(()),
+        Err(error) => return Err(read_failure(&error)),
+    }
+    match fs::remove_file(directory.last_good()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "the last good configuration cannot be removed");
+        }
+        _ => {}
+    }
+    Err(Failure::not_found(format!(
+        "{} is set: this host does not serve any more. Its volumes stay in {}; to serve again delete that key and \
+         put the configuration back with `ovs config import`, otherwise delete the directory",
+        place.retired,
+        directory.path().display()
+    )))
 }
 
 /// GUID and ID of `/ovs/vpools/GUID/hosts/ID/config`.
