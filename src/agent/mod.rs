@@ -6,6 +6,7 @@
 pub(crate) mod component;
 pub(crate) mod place;
 pub(crate) mod reading;
+mod timing;
 mod watching;
 mod writing;
 
@@ -17,24 +18,19 @@ use std::time::{Duration, Instant, SystemTime};
 use cfg_client::{Error, LastGood, Snapshot, Store};
 use cfg_engine::{Engine, Feedback, Input, Options, Output, Process, Start, Status, Written};
 use cfg_schema::{Change, Documents, Problem};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use volumedriver::parameters::Parameters;
 
 use self::component::{Component, Guards, prepare_all};
 use self::place::Place;
+use self::timing::{Tempo, Timing};
 use self::watching::News;
 use self::writing::Writer;
 
 /// News that wait for the engine; the watches wait then.
 const NEWS: usize = 64;
-/// How long the status of a process that says nothing more stays.
-const STATUS_TTL: Duration = Duration::from_secs(10);
-/// Pause between tries to reach a store that is away.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long the end waits for what is on its way to the store.
-const PARTING: Duration = Duration::from_secs(5);
 
 /// What an agent works with.
 pub(crate) struct Surroundings {
@@ -57,21 +53,40 @@ pub(crate) struct Surroundings {
 pub(crate) struct Agent {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// `None`: it was waited for.
+    announced: Option<oneshot::Receiver<()>>,
+    timing: watch::Receiver<Timing>,
 }
 
 impl Agent {
     /// Begins: from now on updates are taken.
-    pub(crate) fn start(surroundings: Surroundings, start: Start<Parameters>) -> Agent {
+    pub(crate) fn start(mut surroundings: Surroundings, start: Start<Parameters>) -> Agent {
+        let (tempo, timing) = watch::channel(Timing::new(&start.values));
+        surroundings.components.push(Box::new(Tempo(tempo)));
         let (stop, stopped) = oneshot::channel();
-        Agent { stop, task: tokio::spawn(Drive::new(surroundings).run(start, stopped)) }
+        let (announce, announced) = oneshot::channel();
+        let drive = Drive::new(surroundings, timing.clone(), announce);
+        let task = tokio::spawn(drive.run(start, stopped));
+        Agent { stop, task, announced: Some(announced), timing }
+    }
+
+    /// Waits until the status of the process is stored, so that whoever asks for an update finds it alive; not while
+    /// the store is away.
+    pub(crate) async fn announced(&mut self) {
+        let Some(announced) = self.announced.take() else { return };
+        let wait = self.timing.borrow().announcement;
+        if timeout(wait, announced).await.is_err() {
+            tracing::warn!("the store does not take the status of this process yet");
+        }
     }
 
     /// Answers what can be answered, takes the status away, and ends.
     pub(crate) async fn stop(self) {
-        let Agent { stop, mut task } = self;
+        let Agent { stop, mut task, announced: _, timing } = self;
         // It may have ended.
         let _ = stop.send(());
-        if timeout(PARTING, &mut task).await.is_err() {
+        let wait = timing.borrow().parting;
+        if timeout(wait, &mut task).await.is_err() {
             tracing::warn!("the store does not take the last words of this process");
             task.abort();
         }
@@ -106,6 +121,7 @@ struct Drive {
     last_good: PathBuf,
     components: Arc<[Box<dyn Component>]>,
     options: Options,
+    timing: watch::Receiver<Timing>,
     cluster_id: Option<u64>,
     engine: Engine<Parameters>,
     began: Instant,
@@ -125,14 +141,21 @@ struct Drive {
     changed: bool,
     /// Documents refer to others, which are not watched: they are looked at with each sign of life.
     refers: bool,
+    /// Told once when the status is stored, or cannot be.
+    announce: Option<oneshot::Sender<()>>,
     gone: bool,
 }
 
 impl Drive {
-    fn new(surroundings: Surroundings) -> Drive {
+    fn new(
+        surroundings: Surroundings,
+        timing: watch::Receiver<Timing>,
+        announce: oneshot::Sender<()>,
+    ) -> Drive {
         let Surroundings { store, place, url, last_good, process, components } = surroundings;
-        let options = Options::default();
-        let writer = Box::new(Writer::new(store.clone(), place.clone(), STATUS_TTL));
+        let (status_ttl, prepare) = (timing.borrow().status_ttl, timing.borrow().prepare);
+        let options = Options { prepare_deadline: prepare, ..Options::default() };
+        let writer = Box::new(Writer::new(store.clone(), place.clone(), status_ttl));
         Drive {
             store,
             place,
@@ -142,6 +165,7 @@ impl Drive {
             cluster_id: process.cluster_id,
             engine: Engine::new(options.clone(), process),
             options,
+            timing,
             began: Instant::now(),
             jobs: JoinSet::new(),
             guards: BTreeMap::new(),
@@ -152,6 +176,7 @@ impl Drive {
             observing: false,
             changed: false,
             refers: false,
+            announce: Some(announce),
             gone: false,
         }
     }
@@ -162,9 +187,11 @@ impl Drive {
             cfg_engine::Source::LastGood { observed, .. } => *observed,
         };
         let (news, mut heard) = mpsc::channel(NEWS);
-        let _watches = watching::watch(&self.store, &self.place, read.map(|read| read + 1), RETRY, &news);
+        let _watches =
+            watching::watch(&self.store, &self.place, read.map(|read| read + 1), &self.timing, &news);
         drop(news);
-        let mut life = interval(STATUS_TTL / 3);
+        let mut timing = self.timing.clone();
+        let mut life = signs_of_life(&timing.borrow_and_update());
         let mut stopping = false;
         self.tell(Input::Started(Box::new(start))).await;
         match read {
@@ -185,6 +212,11 @@ impl Drive {
                     if self.refers {
                         self.observe();
                     }
+                }
+                Ok(()) = timing.changed() => {
+                    let timing = timing.borrow_and_update();
+                    life = signs_of_life(&timing);
+                    self.engine.set_prepare_deadline(timing.prepare);
                 }
                 _ = &mut stopped, if !stopping => {
                     stopping = true;
@@ -276,6 +308,7 @@ impl Drive {
     fn write(&mut self) {
         let (life_due, words_wait) = (self.life_due, self.words.is_some());
         let Some(mut writer) = self.writer.take_if(|_| life_due || words_wait) else { return };
+        writer.set_ttl(self.timing.borrow().status_ttl);
         // First of all it lives: a write is no sign of life, and there may always be something to write.
         if std::mem::take(&mut self.life_due) {
             self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
@@ -325,6 +358,9 @@ impl Drive {
                 });
             }
             Done::Wrote(token, written, writer) => {
+                if writer.is_heard() {
+                    self.announced();
+                }
                 self.writer = Some(writer);
                 self.tell(Input::Written(token, written)).await;
                 if written == Written::Away {
@@ -351,7 +387,7 @@ impl Drive {
             }
             Done::Looked(Err(error)) => {
                 tracing::debug!(%error, "the configuration store is away");
-                self.look(RETRY);
+                self.look(self.retry());
             }
             Done::Observed(stored) => {
                 self.observing = false;
@@ -387,10 +423,23 @@ impl Drive {
 
     /// The store does not answer: from now on it is asked until it does.
     async fn away(&mut self) {
+        self.announced();
         if !self.looking {
             self.tell(Input::StoreAway).await;
-            self.look(RETRY);
+            self.look(self.retry());
         }
+    }
+
+    /// The process is known to be alive, or nobody can be told.
+    fn announced(&mut self) {
+        if let Some(announce) = self.announce.take() {
+            // Nobody may wait any more.
+            let _ = announce.send(());
+        }
+    }
+
+    fn retry(&self) -> Duration {
+        self.timing.borrow().retry
     }
 
     fn look(&mut self, after: Duration) {
@@ -413,6 +462,13 @@ impl Drive {
         self.jobs
             .spawn(async move { Done::Observed(reading::read(&store, &place, None, None, &limits).await) });
     }
+}
+
+/// Three in the life of a status. One that was missed is not made up for.
+fn signs_of_life(timing: &Timing) -> Interval {
+    let mut signs = interval(timing.status_ttl / 3);
+    signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    signs
 }
 
 /// A component that broke down while it prepared.

@@ -1,14 +1,13 @@
 //! News from the store: update keys that are written, documents that change, a process that is frozen.
 
-use std::time::Duration;
-
 use cfg_client::{Event, Item, KeyPath, Store};
 use cfg_engine::{Scope, UpdateKey};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::place::Place;
+use super::timing::Timing;
 
 /// What one watch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub(crate) fn watch(
     store: &Store,
     place: &Place,
     from: Option<i64>,
-    retry: Duration,
+    timing: &watch::Receiver<Timing>,
     news: &mpsc::Sender<News>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -51,7 +50,7 @@ pub(crate) fn watch(
         (Subject::Documents, &place.config),
         (Subject::Frozen, &place.frozen),
     ] {
-        tasks.spawn(follow(store.clone(), subject, path.clone(), from, retry, news.clone()));
+        tasks.spawn(follow(store.clone(), subject, path.clone(), from, timing.clone(), news.clone()));
     }
     tasks
 }
@@ -61,7 +60,7 @@ async fn follow(
     subject: Subject,
     path: KeyPath,
     from: Option<i64>,
-    retry: Duration,
+    timing: watch::Receiver<Timing>,
     news: mpsc::Sender<News>,
 ) {
     let mut watch = store.watch(&path, from);
@@ -82,6 +81,7 @@ async fn follow(
             }
         }
         if away {
+            let retry = timing.borrow().retry;
             sleep(retry).await;
         }
     }

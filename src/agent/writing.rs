@@ -14,9 +14,19 @@ pub(crate) struct Writer {
     place: Place,
     /// How long the status outlives a process that says nothing more.
     ttl: Duration,
-    lease: Option<i64>,
+    lease: Option<Held>,
+    /// A status was stored.
+    heard: bool,
     /// Answers that are stored, with the revision and the time of their writing; `None`: nobody looked yet.
     stored: Option<Vec<(String, i64, Instant)>>,
+}
+
+/// A lease that the status is under.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    id: i64,
+    /// The life that was asked for.
+    ttl: Duration,
 }
 
 /// The ids under which the update keys that stand now are answered.
@@ -55,7 +65,12 @@ fn written(result: Result<(), Error>, what: &str) -> Written {
 
 impl Writer {
     pub(crate) fn new(store: Store, place: Place, ttl: Duration) -> Writer {
-        Writer { store, place, ttl, lease: None, stored: None }
+        Writer { store, place, ttl, lease: None, heard: false, stored: None }
+    }
+
+    /// From the next status on: how long it outlives a process that says nothing more.
+    pub(crate) fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = ttl;
     }
 
     /// Stores an answer, and deletes those that are too many.
@@ -118,27 +133,41 @@ impl Writer {
     async fn try_status(&mut self, status: &Status) -> Result<(), Error> {
         let text = status.text();
         for _ in 0..2 {
-            let lease = match self.lease {
-                Some(lease) => lease,
-                None => self.store.grant_lease(self.ttl).await?.id,
+            let before = self.lease;
+            let lease = match before {
+                Some(lease) if lease.ttl == self.ttl => lease,
+                _ => Held { id: self.store.grant_lease(self.ttl).await?.id, ttl: self.ttl },
             };
             self.lease = Some(lease);
-            let under = Write::Put { key: self.place.status.clone(), value: text.clone().into(), lease };
+            let under =
+                Write::Put { key: self.place.status.clone(), value: text.clone().into(), lease: lease.id };
             let writes = vec![under, Write::put(&self.place.last_status, text.clone())];
             match self.store.transact(&Transaction { compares: Vec::new(), writes }).await {
                 // The lease is over.
                 Err(Error::Absent { .. }) => self.lease = None,
                 Err(Error::Unknown { .. }) => {}
-                result => return result.map(drop),
+                result => {
+                    result?;
+                    self.heard = true;
+                    if let Some(before) = before.filter(|before| before.id != lease.id) {
+                        self.end(before).await;
+                    }
+                    return Ok(());
+                }
             }
         }
         Err(Error::Unknown { problem: "the status was written twice without an answer".to_owned() })
     }
 
+    /// Whether a status was stored that is still there, as far as is known.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard && self.lease.is_some()
+    }
+
     /// A sign of life. False: the status is gone with its lease.
     pub(crate) async fn live(&mut self) -> Result<bool, Error> {
         let Some(lease) = self.lease else { return Ok(true) };
-        match self.store.keep_lease(lease).await {
+        match self.store.keep_lease(lease.id).await {
             Ok(_) => Ok(true),
             Err(Error::Absent { .. }) => {
                 self.lease = None;
@@ -150,10 +179,14 @@ impl Writer {
 
     /// Takes the status away: the process ends, and is not unreachable.
     pub(crate) async fn leave(&mut self) {
-        if let Some(lease) = self.lease.take()
-            && let Err(error) = self.store.revoke_lease(lease).await
-        {
-            tracing::debug!(%error, "the status stays until its lease ends");
+        if let Some(lease) = self.lease.take() {
+            self.end(lease).await;
+        }
+    }
+
+    async fn end(&self, lease: Held) {
+        if let Err(error) = self.store.revoke_lease(lease.id).await {
+            tracing::debug!(%error, "what is under the lease stays until it ends");
         }
     }
 }

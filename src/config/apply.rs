@@ -19,6 +19,9 @@ use crate::endpoints::percent_encode;
 use crate::failure::{Failure, Kind};
 use crate::output;
 
+/// How long answers are waited for unless it is said, in seconds.
+pub(super) const WAIT: u64 = 30;
+
 /// How an update is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Wish<'a> {
@@ -48,7 +51,27 @@ struct Collected {
     down: Vec<String>,
 }
 
+impl Wish<'_> {
+    /// What is stored, as it is.
+    fn plain(note: Option<String>) -> Wish<'static> {
+        let (prune, dry_run, allow_reset) = (false, false, false);
+        Wish { directory: None, prune, dry_run, allow_reset, wait: Duration::from_secs(WAIT), note }
+    }
+}
+
 impl Session {
+    /// After a change: asks those whom it is for, if that was wanted.
+    pub(super) async fn apply_then(
+        &self,
+        targets: Option<Targets>,
+        note: Option<String>,
+    ) -> Result<(), Failure> {
+        match targets {
+            Some(targets) => self.apply(&targets, Wish::plain(note)).await,
+            None => Ok(()),
+        }
+    }
+
     pub(super) async fn apply(&self, targets: &Targets, wish: Wish<'_>) -> Result<(), Failure> {
         let hosts = self.hosts_of(targets).await?;
         let allow_reset = wish.allow_reset || wish.prune;

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::apply::WAIT;
 use super::check::Check;
 use super::place::Place;
-use super::targets::Target;
+use super::targets::{Target, Targets};
 use crate::cluster_id::ClusterId;
+use crate::failure::Failure;
 use cfg_client::KeyPath;
 
 /// `ovs config …`
@@ -73,6 +75,9 @@ pub(crate) enum StoreCommand {
         /// Whether it is checked
         #[command(flatten)]
         checks: Checks,
+        /// What follows
+        #[command(flatten)]
+        then: Then,
     },
     /// Change a document in $VISUAL or $EDITOR, or make a new one
     Edit {
@@ -85,6 +90,9 @@ pub(crate) enum StoreCommand {
         /// Whether it is checked
         #[command(flatten)]
         checks: Checks,
+        /// What follows
+        #[command(flatten)]
+        then: Then,
     },
     /// Delete a key, a place in its document, or a whole folder
     Delete {
@@ -149,8 +157,11 @@ pub(crate) enum StoreCommand {
         #[arg(value_parser = KeyPath::parse)]
         key: KeyPath,
         /// As `history` shows it
-        #[arg(value_name = "REV")]
-        revision: i64,
+        #[arg(value_name = "REV", required_unless_present = "to_running")]
+        revision: Option<i64>,
+        /// What the process runs with; KEY is one of its documents, or …/hosts/ID/config for all
+        #[arg(long, conflicts_with = "revision")]
+        to_running: bool,
         /// About the change
         #[command(flatten)]
         message: Message,
@@ -175,7 +186,7 @@ pub(crate) enum StoreCommand {
         #[arg(long)]
         allow_reset: bool,
         /// How long answers are waited for, in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        #[arg(long, value_name = "SECONDS", default_value_t = WAIT)]
         wait: u64,
         /// About the update
         #[command(flatten)]
@@ -302,6 +313,24 @@ impl Checks {
     /// The same as a word.
     pub(super) fn check(&self) -> Check {
         if self.unchecked { Check::Omitted } else { Check::Made }
+    }
+}
+
+/// What follows a change.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Then {
+    /// Then ask the processes to take what is stored for them, as `apply` does, and print their answers
+    #[arg(long)]
+    apply: bool,
+}
+
+impl Then {
+    /// Whom to ask, if that is wanted.
+    pub(super) fn targets(
+        &self,
+        of: impl FnOnce() -> Result<Targets, Failure>,
+    ) -> Result<Option<Targets>, Failure> {
+        if self.apply { of().map(Some) } else { Ok(None) }
     }
 }
 

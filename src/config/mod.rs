@@ -19,6 +19,7 @@ mod place;
 mod read;
 mod reference;
 mod refs;
+mod running;
 mod secret;
 mod status;
 mod targets;
@@ -44,6 +45,7 @@ use tokio::runtime::Runtime;
 use change::{Edit, Intent};
 use check::Check;
 use place::Place;
+use targets::Targets;
 
 use crate::args::Global;
 use crate::failure::{Failure, Kind};
@@ -116,15 +118,21 @@ pub(crate) async fn store_first(
 impl Session {
     async fn run(&self, command: StoreCommand) -> Result<(), Failure> {
         match command {
-            StoreCommand::Set { key, value, vpool: Some(vpool), message, checks, .. } => {
-                self.set_vpool(&vpool, &key, &value, message.text, checks.check()).await
+            StoreCommand::Set { key, value, vpool: Some(vpool), message, checks, then, .. } => {
+                let targets = then.targets(|| Ok(Targets { vpool: vpool.clone(), host: None }))?;
+                self.set_vpool(&vpool, &key, &value, message.text.clone(), checks.check()).await?;
+                self.apply_then(targets, message.text).await
             }
-            StoreCommand::Set { key, value, if_revision, message, checks, .. } => {
+            StoreCommand::Set { key, value, if_revision, message, checks, then, .. } => {
                 let place = Place::parse(&key).map_err(Failure::usage)?;
-                self.set(&place, &value, if_revision, message.text, checks.check()).await
+                let targets = then.targets(|| Targets::of_document(&place.key))?;
+                self.set(&place, &value, if_revision, message.text.clone(), checks.check()).await?;
+                self.apply_then(targets, message.text).await
             }
-            StoreCommand::Edit { key, message, checks } => {
-                self.edit(&key, message.text, checks.check()).await
+            StoreCommand::Edit { key, message, checks, then } => {
+                let targets = then.targets(|| Targets::of_document(&key))?;
+                self.edit(&key, message.text.clone(), checks.check()).await?;
+                self.apply_then(targets, message.text).await
             }
             StoreCommand::Delete { key, recursive: true, message, checks, .. } => {
                 self.delete_recursive(&key, message.text, checks.check()).await
@@ -135,8 +143,11 @@ impl Session {
             StoreCommand::Rename { from, to, message, checks } => {
                 self.rename(&from, &to, message.text, checks.check()).await
             }
-            StoreCommand::Revert { key, revision, message, checks } => {
+            StoreCommand::Revert { key, revision: Some(revision), message, checks, .. } => {
                 self.revert(&key, revision, message.text, checks.check()).await
+            }
+            StoreCommand::Revert { key, message, checks, .. } => {
+                self.revert_to_running(&key, message.text, checks.check()).await
             }
             StoreCommand::Import { file, message, checks } => {
                 self.import(&file, message.text, checks.check()).await

@@ -204,7 +204,7 @@ impl Session {
     }
 
     /// The value of an entry with the stored secrets in it, which must be those of then.
-    async fn reverted(
+    pub(super) async fn reverted(
         &self,
         key: &KeyPath,
         entry: &history::Entry,

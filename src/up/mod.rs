@@ -7,6 +7,7 @@ mod chosen;
 mod claims;
 mod component;
 mod config;
+mod directory_claim;
 mod health;
 pub(crate) mod http;
 mod listen;
@@ -211,12 +212,12 @@ impl Process<'_> {
         let here = driver.list().into_iter().map(|volume| volume.name.to_string()).collect();
         node.claims_by(settle_claims(&start.store, &start.identity, &here).await?);
         node.started(driver).await;
-        let agent = take_updates(directory, &node, start)?;
+        let mut agent = take_updates(directory, &node, start)?;
         let admin = admin::server::router(Arc::clone(&node));
         servers.spawn(http::serve(sockets.admin, admin, http.for_operations(), stopped));
 
         let opened = tokio::select! {
-            opened = open(global, arguments, directory, &node, &endpoints) => opened.map(|()| true),
+            opened = open(self, &mut agent, &node, &endpoints) => opened.map(|()| true),
             () = signals.first() => Ok(false),
         };
         if matches!(opened, Ok(true)) {
@@ -269,13 +270,15 @@ async fn fails(embedded: Option<&Embedded>) {
 
 /// Makes the volumes that were asked for, and tells the world.
 async fn open(
-    global: &Global,
-    arguments: &NodeArgs,
-    directory: &DataDir,
+    process: &Process<'_>,
+    agent: &mut Agent,
     node: &Arc<Node>,
     endpoints: &Endpoints,
 ) -> Result<(), Failure> {
+    let Process { global, arguments, directory } = *process;
     create_volumes(node, &arguments.volumes).await?;
+    // Whoever waits for `ready` may ask for an update next.
+    agent.announced().await;
     directory.publish(endpoints)?;
     announce(global, directory, endpoints)?;
     tracing::info!(pid = endpoints.pid, nbd = endpoints.nbd, http = endpoints.http, "ready");

@@ -117,6 +117,11 @@ impl<T: Configuration> Engine<T> {
         self.state.as_ref().map(|state| &state.values.running)
     }
 
+    /// Gives updates that are prepared from now on another time for it; see [`Options::prepare_deadline`].
+    pub fn set_prepare_deadline(&mut self, deadline: Duration) {
+        self.options.prepare_deadline = deadline;
+    }
+
     /// What the process says about itself now: what is or will be stored as its status.
     pub fn status(&self) -> Status {
         self.status_with(&self.outbox)
