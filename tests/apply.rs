@@ -201,6 +201,25 @@ fn what_needs_a_restart_is_pending_until_then() {
 }
 
 #[test]
+fn another_disk_waits_and_what_comes_with_it_does_not() {
+    let host = Host::start();
+    let disks = json!([{"path": "other", "size": "UNLIMITED"}]);
+    let sizes = json!({"segment_size": "1MiB", "reserve_size": "16MiB", "scocache_mount_points": disks});
+    host.put("scocache", &sizes);
+    host.put("nbd", &json!({"nbd_max_connections": 5}));
+    let applied = host.directory.run(&["config", "apply"], 0).out;
+    assert!(applied.contains("nbd.nbd_max_connections: 4096 -> 5"), "{applied}");
+    assert!(applied.contains("scocache.scocache_mount_points: [{"), "{applied}");
+    assert!(applied.contains("until a restart, then [{\"path\":\"other\""), "{applied}");
+    host.status("pending-restart");
+    let place = host.directory.path("other");
+    assert!(!place.exists());
+    let host = host.restart();
+    host.status("in-sync");
+    assert!(place.is_dir());
+}
+
+#[test]
 fn the_log_follows_its_section() {
     let directory = DataDir::small();
     let path = std::env::temp_dir().join(format!("ovs-log-{}", std::process::id()));
@@ -328,4 +347,79 @@ fn hosts_that_are_down_are_shown_and_answer_when_they_start() {
     assert_eq!((&status["degraded"], &status["pending_restart"]), (&json!([]), &json!([])));
     driver.kill().expect("killed");
     driver.wait().expect("ended");
+}
+
+#[test]
+fn a_change_can_be_applied_with_it_and_what_runs_be_stored_again() {
+    let host = Host::start();
+    let key = format!("{}/config/nbd", host.base);
+    let run =
+        |arguments: &[&str], code: i32| host.directory.run(&[&["config"][..], arguments].concat(), code);
+    let limit = format!("{key}|nbd_max_connections");
+    let applied = run(&["set", &limit, "5", "--apply"], 0).out;
+    assert!(applied.contains("nbd.nbd_max_connections: 4096 -> 5"), "{applied}");
+    run(&["set", "/site/limits", "1", "--apply"], 2).assert_error("is no document of a host");
+    run(&["get", "/site/limits"], 3);
+    host.status("in-sync");
+
+    // Stored, not applied, and others' too; the rest of the host with it.
+    host.put("nbd", &json!({"nbd_max_connections": 6}));
+    host.put("metrics", &json!({"metrics_per_volume": false}));
+    run(&["revert", &key, "--to-running"], 0);
+    assert_eq!(run(&["get", &key], 0).json(), json!({"nbd_max_connections": 5}));
+    host.status("differs");
+    let config = format!("{}/config", host.base);
+    let reverted = run(&["revert", &config, "--to-running", "-m", "a slip"], 0).out;
+    assert!(reverted.contains("reverted 1 key to what runs"), "{reverted}");
+    run(&["get", &format!("{config}/metrics")], 3);
+    host.status("in-sync");
+    assert!(run(&["revert", &config, "--to-running"], 0).out.contains("is what runs already"));
+    run(&["revert", "/site/limits", "--to-running"], 2).assert_error("belongs to no process");
+    let nobody = format!("{}y/config/nbd", host.base);
+    run(&["revert", &nobody, "--to-running"], 3).assert_error("no process says what it runs with");
+
+    // The store forgot it, the history did not.
+    run(&["set", &limit, "7"], 0);
+    let endpoint = host.directory.endpoints()["etcd"].as_str().expect("a text").to_owned();
+    let revision = run(&["set", &limit, "8", "--json"], 0).json()["revision"].to_string();
+    let compacted = std::process::Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &endpoint, "compact", &revision])
+        .output()
+        .expect("etcdctl runs");
+    assert!(compacted.status.success(), "{}", String::from_utf8_lossy(&compacted.stderr));
+    run(&["revert", &key, "--to-running"], 0);
+    assert_eq!(run(&["get", &key], 0).json(), json!({"nbd_max_connections": 5}));
+}
+
+#[test]
+fn how_long_a_status_stays_follows_its_section() {
+    let host = Host::start();
+    let endpoint = host.directory.endpoints()["etcd"].as_str().expect("a text").to_owned();
+    let life = || {
+        let etcdctl = |arguments: &[&str]| {
+            let mut command = std::process::Command::new("etcdctl");
+            command.env("ETCDCTL_API", "3").args(["--endpoints", &endpoint, "-w", "json"]).args(arguments);
+            let output = command.output().expect("etcdctl runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+        };
+        let lease = etcdctl(&["get", &format!("{}/status", host.base)])["kvs"][0]["lease"].as_i64();
+        let lease = format!("{:x}", lease.expect("it is under a lease"));
+        let leases = etcdctl(&["lease", "list"])["leases"].as_array().map_or(0, Vec::len);
+        (etcdctl(&["lease", "timetolive", &lease])["granted-ttl"].clone(), leases)
+    };
+    let (before, leases) = life();
+    assert_eq!(before, 10);
+    host.put("updates", &json!({"update_status_ttl_secs": 60, "update_store_retry_ms": 20}));
+    let applied = host.directory.run(&["config", "apply"], 0).out;
+    assert!(applied.contains("updates.update_status_ttl_secs: 10 -> 60"), "{applied}");
+    // The answer comes before the status that tells of it.
+    host.status("in-sync");
+    let end = Instant::now() + Duration::from_secs(20);
+    // The lease of before is given back.
+    while life() != (json!(60), leases) {
+        assert!(Instant::now() < end, "{:?}", life());
+        std::thread::yield_now();
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cfg_client::{KeyPath, Pair};
-use cfg_engine::{Limits, REF, Snapshot};
+use cfg_engine::{Configuration, Limits, REF, Snapshot};
 use cfg_schema::{Change, Documents, MASK, Problem};
 use serde_json::Value as Json;
 use volumedriver::parameters::{self, Parameters};
@@ -232,7 +232,7 @@ impl Examined {
     /// What is different in `new`; nothing, if one of the two is not valid.
     pub(super) fn changes(&self, new: &Examined) -> Vec<Change> {
         let (Some(old), Some(values)) = (&self.parameters, &new.parameters) else { return Vec::new() };
-        let mut changes = old.changes(values);
+        let mut changes = Configuration::changes(old, values);
         for change in &mut changes {
             let place = (change.section.to_owned(), change.key.to_owned());
             if self.secret.contains(&place) || new.secret.contains(&place) {

@@ -14,6 +14,7 @@ mod logging;
 mod metadata;
 mod nodes;
 mod routing;
+mod updates;
 mod volumes;
 
 use cfg_schema::{ByteSize, Documents, Parameter, Problem, Reading, SizeLimit, parameters};
@@ -29,6 +30,7 @@ pub use interfaces::{Http, Metrics, Nbd, NetworkInterface, ShmInterface};
 pub use logging::{LogLevel, Logging};
 pub use metadata::MetadataServer;
 pub use routing::{VolumeRegistry, VolumeRouter, VolumeRouterCluster};
+pub use updates::Updates;
 pub use volumes::{IoBackend, ScrubManager, VolumeManager};
 
 parameters! {
@@ -40,6 +42,7 @@ parameters! {
         http: Http,
         metrics: Metrics,
         logging: Logging,
+        updates: Updates,
         backend_connection_manager: BackendConnectionManager,
         backend_garbage_collector: BackendGarbageCollector,
         content_addressed_cache: ContentAddressedCache,
@@ -79,7 +82,16 @@ pub fn read(documents: &Documents) -> Reading<Parameters> {
     Parameters::read(documents).checked(check)
 }
 
-cfg_engine::configuration!(Parameters, check);
+cfg_engine::configuration!(Parameters, check, other_disks);
+
+/// The list of disks is one parameter. Its sizes are dynamic; which disks they are is not.
+fn other_disks(running: &Parameters, new: &Parameters) -> Vec<(&'static str, &'static str)> {
+    let paths = |parameters: &Parameters| -> Vec<_> {
+        parameters.scocache.scocache_mount_points.iter().map(|disk| disk.path.clone()).collect()
+    };
+    let is_same = paths(running) == paths(new);
+    if is_same { Vec::new() } else { vec![("scocache", "scocache_mount_points")] }
+}
 
 /// What values that are valid on their own cannot be together.
 pub(crate) fn check(parameters: &Parameters) -> Vec<Problem> {

@@ -86,7 +86,7 @@ pub use feedback::{
 };
 pub use options::Options;
 pub use references::{Limits, REF, Snapshot, Targets};
-pub use running::{Checked, Configuration, Plan, Values};
+pub use running::{Checked, Configuration, Plan, Values, with_waiting};
 pub use status::{Process, Status};
 pub use update::{ID_LIMIT, Malformed, Update, is_id};
 

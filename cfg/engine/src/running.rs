@@ -17,17 +17,22 @@ pub trait Configuration: Clone + PartialEq + Debug {
     fn documents(&self) -> Documents;
     /// A hash of all values but those that say who the process is.
     fn config_hash(&self) -> String;
-    /// What is different in `new`.
+    /// What is different in `new`. A parameter that is dynamic but cannot take just this change while the process runs
+    /// is of the category [`Category::Restart`] here.
     fn changes(&self, new: &Self) -> Vec<Change>;
     /// What values that are valid on their own cannot be together.
     fn problems(&self) -> Vec<Problem>;
 }
 
 /// Makes a [`Configuration`] of a struct of [`cfg_schema::parameters!`]. The second argument checks values against each
-/// other: a function `fn(&Parameters) -> Vec<Problem>`.
+/// other: a function `fn(&Parameters) -> Vec<Problem>`. A third says which dynamic parameters cannot take a change while
+/// the process runs: a function `fn(running: &Parameters, new: &Parameters) -> Vec<(section, key)>`.
 #[macro_export]
 macro_rules! configuration {
     ($parameters:ty, $problems:expr) => {
+        $crate::configuration!($parameters, $problems, |_: &$parameters, _: &$parameters| Vec::new());
+    };
+    ($parameters:ty, $problems:expr, $waiting:expr) => {
         impl $crate::Configuration for $parameters {
             fn declarations() -> Vec<$crate::schema::SectionDeclaration> {
                 <$parameters>::declarations()
@@ -46,7 +51,8 @@ macro_rules! configuration {
             }
 
             fn changes(&self, new: &Self) -> Vec<$crate::schema::Change> {
-                <$parameters>::changes(self, new)
+                let waiting: Vec<(&str, &str)> = $waiting(self, new);
+                $crate::with_waiting(<$parameters>::changes(self, new), &waiting)
             }
 
             fn problems(&self) -> Vec<$crate::schema::Problem> {
@@ -54,6 +60,17 @@ macro_rules! configuration {
             }
         }
     };
+}
+
+/// Changes of which those of `waiting` (section and key) wait for a restart.
+#[doc(hidden)]
+pub fn with_waiting(mut changes: Vec<Change>, waiting: &[(&str, &str)]) -> Vec<Change> {
+    for change in &mut changes {
+        if change.category == Category::Dynamic && waiting.contains(&(change.section, change.key)) {
+            change.category = Category::Restart;
+        }
+    }
+    changes
 }
 
 /// The values of one process.
@@ -158,7 +175,13 @@ impl<T: Configuration> Values<T> {
     }
 
     fn plan(&self, stored: &T, sections: BTreeSet<String>) -> Result<Plan<T>, Vec<Problem>> {
-        let next = mix(&self.running, stored, |_, category, _| category == Some(Category::Dynamic))?;
+        let changes = self.running.changes(stored);
+        let is_taken = |section: &str, key: &str| {
+            changes.iter().any(|change| {
+                change.category == Category::Dynamic && (change.section, change.key) == (section, key)
+            })
+        };
+        let next = mix(&self.running, stored, is_taken)?;
         let problems = next.problems();
         if !problems.is_empty() {
             let until = |mut problem: Problem| {
@@ -215,30 +238,26 @@ impl<T: Configuration> Values<T> {
         };
         self.running = match broken.is_empty() {
             true => next,
-            false => mix(&self.running, &next, |section, _, key| !is_broken(section, key))?,
+            false => mix(&self.running, &next, |section, key| !is_broken(section, key))?,
         };
         self.sections = sections;
         Ok(())
     }
 }
 
-/// Restart parameters that differ.
+/// What differs and waits for a restart.
 pub(crate) fn pending<T: Configuration>(running: &T, stored: &T) -> Vec<Change> {
     let mut changes = running.changes(stored);
     changes.retain(|change| change.category == Category::Restart);
     changes
 }
 
-/// `old` with those parameters of `new` that `takes` (section, category, key) chooses.
-fn mix<T: Configuration>(
-    old: &T,
-    new: &T,
-    takes: impl Fn(&str, Option<Category>, &str) -> bool,
-) -> Result<T, Vec<Problem>> {
+/// `old` with those parameters of `new` that `takes` (section, key) chooses.
+fn mix<T: Configuration>(old: &T, new: &T, takes: impl Fn(&str, &str) -> bool) -> Result<T, Vec<Problem>> {
     let (mut documents, mut new) = (old.documents(), new.documents());
     for section in T::declarations() {
         for parameter in &section.parameters {
-            if takes(section.section, parameter.category, parameter.key)
+            if takes(section.section, parameter.key)
                 && let Some(value) =
                     new.get_mut(section.section).and_then(|document| document.get_mut(parameter.key))
                 && let Some(Json::Object(document)) = documents.get_mut(section.section)

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use cfg_engine::Configuration;
 use cfg_schema::{Category, Change, Parameter, Problem, SizeLimit};
 
 use super::Driver;
@@ -16,13 +17,10 @@ use crate::data_thread::letters::Letter;
 use crate::data_thread::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::nbd::listener::Admission;
-use crate::parameters::{MountPoint, Parameters, check};
+use crate::parameters::{Parameters, check};
 use crate::pool::PoolOptions;
 use crate::pool::change::PoolControl;
 use crate::pool::reserve::Reserve;
-
-/// The list of disks is one parameter. The sizes in it are dynamic; which disks they are is not.
-const MOUNT_POINTS: (&str, &str) = ("scocache", "scocache_mount_points");
 
 /// Of `stored`, what a driver that runs with `running` can take now, and what waits for the next start of the process.
 /// The problems are of values that contradict each other as long as those others wait.
@@ -43,17 +41,8 @@ pub fn takeable(
 
 /// What differs and is not dynamic. What has no effect is not looked at.
 fn waiting(running: &Parameters, new: &Parameters) -> Vec<Change> {
-    let disks = |parameters: &Parameters| -> Vec<_> {
-        parameters.scocache.scocache_mount_points.iter().map(|MountPoint { path, .. }| path.clone()).collect()
-    };
-    let same_disks = disks(running) == disks(new);
-    let mut changes = running.changes(new);
-    changes.retain_mut(|change| {
-        if (change.section, change.key) == MOUNT_POINTS && !same_disks {
-            change.category = Category::Restart;
-        }
-        matches!(change.category, Category::Restart | Category::Immutable)
-    });
+    let mut changes = Configuration::changes(running, new);
+    changes.retain(|change| matches!(change.category, Category::Restart | Category::Immutable));
     changes
 }
 
@@ -153,9 +142,6 @@ fn refuse_waiting(waiting: &[Change], new: &Parameters) -> Result<(), Vec<Proble
         let value = documents.get(change.section).and_then(|section| section.get(change.key)).cloned();
         let rule = match change.category {
             Category::Immutable => "can never change",
-            _ if (change.section, change.key) == MOUNT_POINTS => {
-                "can change in its sizes now; other disks take effect at the next start"
-            }
             _ => "takes effect at the next start",
         };
         let problem = format!("{rule}; the process runs with {}", change.old);
