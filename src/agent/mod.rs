@@ -89,7 +89,7 @@ enum Done {
     /// A sign of life, or its failure.
     Lived(Result<bool, Error>, Box<Writer>),
     Looked(Result<Vec<cfg_engine::Standing>, Error>),
-    Observed(Result<reading::Stored, reading::Failed>),
+    Observed(Result<reading::Stored, Error>),
 }
 
 /// What is to be written, one after the other.
@@ -221,7 +221,8 @@ impl Drive {
                     (self.store.clone(), self.place.clone(), self.options.references.clone());
                 self.jobs.spawn(async move {
                     let read = reading::read(&store, &place, revision, rollout.as_deref(), &limits).await;
-                    Done::Input(Input::Read(token, read.map(|stored| stored.reading).map_err(Into::into)))
+                    let read = read.map(|stored| stored.reading);
+                    Done::Input(Input::Read(token, read.map_err(|error| reading::failure(&error))))
                 });
             }
             Output::Prepare { token, values, changes, deadline } => {
@@ -360,12 +361,7 @@ impl Drive {
                         self.refers = !stored.reading.snapshot.targets.is_empty();
                         self.tell(Input::Observed(stored.reading)).await;
                     }
-                    Err(reading::Failed::Refused { problems, .. }) => {
-                        tracing::warn!(?problems, "what is stored cannot be used");
-                    }
-                    Err(reading::Failed::Store(error)) => {
-                        tracing::debug!(%error, "no look at what is stored")
-                    }
+                    Err(error) => tracing::debug!(%error, "no look at what is stored"),
                 }
                 if std::mem::take(&mut self.changed) {
                     self.observe();
