@@ -6,6 +6,8 @@
 pub(crate) mod component;
 pub(crate) mod place;
 pub(crate) mod reading;
+#[cfg(test)]
+mod tests;
 mod watching;
 mod writing;
 
@@ -192,14 +194,12 @@ impl Drive {
                 }
             }
         }
-        while let Some(done) = self.jobs.join_next().await {
-            match done {
-                Ok(Done::Wrote(_, _, writer) | Done::Lived(_, writer)) => self.writer = Some(writer),
-                Ok(Done::Prepared(_, guards)) => drop(guards),
-                _ => {}
-            }
-            if self.writer.is_some() {
-                break;
+        // A prepare is not waited for: what comes of it is dropped.
+        while self.writer.is_none()
+            && let Some(done) = self.jobs.join_next().await
+        {
+            if let Ok(Done::Wrote(_, _, writer) | Done::Lived(_, writer)) = done {
+                self.writer = Some(writer);
             }
         }
         if let Some(mut writer) = self.writer.take() {
@@ -413,7 +413,7 @@ impl Drive {
 
 /// A component that broke down while it prepared.
 fn failed(error: &tokio::task::JoinError) -> Vec<Problem> {
-    vec![Problem::new("", "", serde_json::Value::Null, format!("a component failed: {error}"))]
+    vec![Problem::new("update", "", serde_json::Value::Null, format!("a component failed: {error}"))]
 }
 
 /// Says on the log what came of an update.
