@@ -6,6 +6,8 @@
 pub(crate) mod component;
 pub(crate) mod place;
 pub(crate) mod reading;
+#[cfg(test)]
+mod tests;
 mod timing;
 mod watching;
 mod writing;
@@ -104,7 +106,7 @@ enum Done {
     /// A sign of life, or its failure.
     Lived(Result<bool, Error>, Box<Writer>),
     Looked(Result<Vec<cfg_engine::Standing>, Error>),
-    Observed(Result<reading::Stored, reading::Failed>),
+    Observed(Result<reading::Stored, Error>),
 }
 
 /// What is to be written, one after the other.
@@ -224,14 +226,12 @@ impl Drive {
                 }
             }
         }
-        while let Some(done) = self.jobs.join_next().await {
-            match done {
-                Ok(Done::Wrote(_, _, writer) | Done::Lived(_, writer)) => self.writer = Some(writer),
-                Ok(Done::Prepared(_, guards)) => drop(guards),
-                _ => {}
-            }
-            if self.writer.is_some() {
-                break;
+        // A prepare is not waited for: what comes of it is dropped.
+        while self.writer.is_none()
+            && let Some(done) = self.jobs.join_next().await
+        {
+            if let Ok(Done::Wrote(_, _, writer) | Done::Lived(_, writer)) = done {
+                self.writer = Some(writer);
             }
         }
         if let Some(mut writer) = self.writer.take() {
@@ -253,7 +253,8 @@ impl Drive {
                     (self.store.clone(), self.place.clone(), self.options.references.clone());
                 self.jobs.spawn(async move {
                     let read = reading::read(&store, &place, revision, rollout.as_deref(), &limits).await;
-                    Done::Input(Input::Read(token, read.map(|stored| stored.reading).map_err(Into::into)))
+                    let read = read.map(|stored| stored.reading);
+                    Done::Input(Input::Read(token, read.map_err(|error| reading::failure(&error))))
                 });
             }
             Output::Prepare { token, values, changes, deadline } => {
@@ -396,12 +397,7 @@ impl Drive {
                         self.refers = !stored.reading.snapshot.targets.is_empty();
                         self.tell(Input::Observed(stored.reading)).await;
                     }
-                    Err(reading::Failed::Refused { problems, .. }) => {
-                        tracing::warn!(?problems, "what is stored cannot be used");
-                    }
-                    Err(reading::Failed::Store(error)) => {
-                        tracing::debug!(%error, "no look at what is stored")
-                    }
+                    Err(error) => tracing::debug!(%error, "no look at what is stored"),
                 }
                 if std::mem::take(&mut self.changed) {
                     self.observe();
@@ -473,7 +469,7 @@ fn signs_of_life(timing: &Timing) -> Interval {
 
 /// A component that broke down while it prepared.
 fn failed(error: &tokio::task::JoinError) -> Vec<Problem> {
-    vec![Problem::new("", "", serde_json::Value::Null, format!("a component failed: {error}"))]
+    vec![Problem::new("update", "", serde_json::Value::Null, format!("a component failed: {error}"))]
 }
 
 /// Says on the log what came of an update.

@@ -20,87 +20,79 @@ pub(crate) struct Stored {
     pub(crate) reading: Reading,
 }
 
-/// Why nothing was read.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// The store was not reached, or refuses.
-    Store(Error),
-    /// What it has cannot be used.
-    Refused {
-        /// The revision that was read.
-        revision: i64,
-        /// Why not.
-        problems: Vec<Problem>,
-    },
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        Failed::Store(error)
-    }
-}
-
-impl From<Failed> for ReadFailure {
-    fn from(failed: Failed) -> ReadFailure {
-        match failed {
-            Failed::Refused { problems, .. } => ReadFailure::Refused(problems),
-            Failed::Store(Error::Compacted) => ReadFailure::Compacted,
-            Failed::Store(_) => ReadFailure::Away,
-        }
+/// What the engine is told of a read that failed.
+pub(crate) fn failure(error: &Error) -> ReadFailure {
+    match error {
+        Error::Compacted => ReadFailure::Compacted,
+        _ => ReadFailure::Away,
     }
 }
 
 /// Reads all documents and what they refer to; without `revision` as they are now. With `rollout` its change set is
-/// laid over them. No document at all is an empty set.
+/// laid over them. No document at all is an empty set; what is there and cannot be used is a problem of the snapshot.
 pub(crate) async fn read(
     store: &Store,
     place: &Place,
     revision: Option<i64>,
     rollout: Option<&str>,
     limits: &Limits,
-) -> Result<Stored, Failed> {
+) -> Result<Stored, Error> {
     let listing = store.list_path(&place.config, Content::Values, revision).await?;
     let (revision, cluster_id) = (listing.revision, listing.cluster_id);
+    let mut problems = Vec::new();
     let documents = match cfg_client::documents(&place.config, &listing) {
         Ok(snapshot) => snapshot.documents,
         Err(Error::Absent { .. }) => Documents::new(),
-        Err(error) => return Err(refused(revision, "", "", Json::Null, error.to_string())),
+        Err(error) => {
+            problems.push(unusable(place, &error));
+            Documents::new()
+        }
     };
     let mut snapshot = Snapshot::new(place.config.as_str(), documents);
     if let Some(rollout) = rollout {
-        snapshot.lay_over(&changes_of(store, place, rollout, revision).await?);
+        match changes_of(store, place, rollout, revision).await? {
+            Ok(changes) => snapshot.lay_over(&changes),
+            Err(problem) => problems.push(problem),
+        }
     }
+    snapshot.problems = problems;
     loop {
         let missing = snapshot.missing(limits);
         if missing.is_empty() {
             break;
         }
         for path in missing {
-            let target = target(store, &path, revision).await?;
-            snapshot.targets.insert(path, target);
+            match target(store, &path, revision).await? {
+                Ok(target) => drop(snapshot.targets.insert(path, target)),
+                Err(problem) => snapshot.problems.push(problem),
+            }
         }
     }
     let frozen = exists(store, &place.frozen, revision).await?;
     Ok(Stored { cluster_id, reading: Reading { revision, snapshot, frozen } })
 }
 
-fn refused(revision: i64, section: &str, key: &str, value: Json, problem: String) -> Failed {
-    Failed::Refused { revision, problems: vec![Problem::new(section, key, value, problem)] }
+/// Documents that cannot be used: of one of them, if the error is about one.
+fn unusable(place: &Place, error: &Error) -> Problem {
+    let section = match error {
+        Error::Syntax { place: key, .. } | Error::TooLarge { place: key, .. } => {
+            key.strip_prefix(&place.config.folder()).unwrap_or_default()
+        }
+        _ => "",
+    };
+    Problem::new(section, "", Json::Null, error.to_string())
 }
 
-/// A document that is referred to; `None`: there is none.
-async fn target(store: &Store, path: &str, revision: i64) -> Result<Option<Json>, Failed> {
-    let Ok(key) = KeyPath::parse(path) else { return Ok(None) };
+/// A document that is referred to; `None`: there is none. The inner error: it cannot be used.
+async fn target(store: &Store, path: &str, revision: i64) -> Result<Result<Option<Json>, Problem>, Error> {
+    let Ok(key) = KeyPath::parse(path) else { return Ok(Ok(None)) };
     match store.get(&key, Some(revision)).await {
-        Ok(pair) => match serde_json::from_slice(&pair.value) {
-            Ok(document) => Ok(Some(document)),
-            Err(error) => {
-                let problem = format!("{path} is referred to, and is no JSON: {error}");
-                Err(refused(revision, "", "", Json::Null, problem))
-            }
-        },
-        Err(Error::Absent { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+        Ok(pair) => Ok(serde_json::from_slice(&pair.value).map(Some).map_err(|error| {
+            let problem = format!("{path} is referred to, and is no JSON: {error}");
+            Problem::new("", "", Json::Null, problem)
+        })),
+        Err(Error::Absent { .. }) => Ok(Ok(None)),
+        Err(error) => Err(error),
     }
 }
 
@@ -112,25 +104,33 @@ async fn exists(store: &Store, key: &KeyPath, revision: i64) -> Result<bool, Err
     }
 }
 
-/// The change set of a roll-out: `{"changes": {"/path": document or null}}`.
+/// New documents by path; `None`: it goes.
+type Changes = BTreeMap<String, Option<Json>>;
+
+/// The change set of a roll-out: `{"changes": {"/path": document or null}}`. The inner error: there is none.
 async fn changes_of(
     store: &Store,
     place: &Place,
     rollout: &str,
     revision: i64,
-) -> Result<BTreeMap<String, Option<Json>>, Failed> {
-    let refused =
-        |problem: String| refused(revision, "update", "rollout", Json::String(rollout.to_owned()), problem);
-    let key = place.rollouts.join(rollout).map_err(|error| refused(error.to_string()))?;
+) -> Result<Result<Changes, Problem>, Error> {
+    let refused = |problem: String| {
+        Ok(Err(Problem::new("update", "rollout", Json::String(rollout.to_owned()), problem)))
+    };
+    let key = match place.rollouts.join(rollout) {
+        Ok(key) => key,
+        Err(error) => return refused(error.to_string()),
+    };
     let document = match target(store, key.as_str(), revision).await? {
-        Some(document) => document,
-        None => return Err(refused(format!("there is no roll-out at {key}"))),
+        Ok(Some(document)) => document,
+        Ok(None) => return refused(format!("there is no roll-out at {key}")),
+        Err(problem) => return Ok(Err(problem)),
     };
     let Some(changes) = document.get("changes").and_then(Json::as_object) else {
-        return Err(refused(format!("{key} has no change set")));
+        return refused(format!("{key} has no change set"));
     };
     let change = |(path, new): (&String, &Json)| (path.clone(), (!new.is_null()).then(|| new.clone()));
-    Ok(changes.iter().map(change).collect())
+    Ok(Ok(changes.iter().map(change).collect()))
 }
 
 /// The update keys that stand now, and whether this process has answered them.

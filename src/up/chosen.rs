@@ -9,7 +9,7 @@ use volumedriver::parameters::{self, Parameters};
 
 use super::config::{list, read_failure, rejected};
 use crate::agent::place::Place;
-use crate::agent::reading::{self, Failed, Stored};
+use crate::agent::reading::{self, Stored};
 use crate::data_dir::DataDir;
 use crate::failure::{Failure, Kind};
 use crate::identity::Identity;
@@ -48,7 +48,7 @@ pub(super) struct Choice<'a> {
 }
 
 /// Reads what is stored.
-pub(super) async fn read(store: &Store, place: &Place) -> Result<(Stored, Vec<Standing>), Failed> {
+pub(super) async fn read(store: &Store, place: &Place) -> Result<(Stored, Vec<Standing>), Error> {
     let stored = reading::read(store, place, None, None, &Limits::default()).await?;
     let standing = reading::standing(store, place, Some(stored.reading.revision), UPDATE_BYTES).await?;
     Ok((stored, standing))
@@ -59,21 +59,15 @@ impl Choice<'_> {
     ///
     /// # Errors
     /// Nothing that can be served.
-    pub(super) fn choose(&self, read: Result<(Stored, Vec<Standing>), Failed>) -> Result<Chosen, Failure> {
+    pub(super) fn choose(&self, read: Result<(Stored, Vec<Standing>), Error>) -> Result<Chosen, Failure> {
         let (stored, standing) = match read {
             Ok(read) => read,
-            Err(Failed::Refused { revision, problems }) => {
-                let failure = rejected(self.url, &problems);
-                return self.fall_back(failure, Some(revision), problems, false, Vec::new());
-            }
-            Err(Failed::Store(error @ (Error::Unreachable { .. } | Error::Denied { .. }))) => {
-                return self.stale(&error);
-            }
-            Err(Failed::Store(error)) => return Err(read_failure(&error)),
+            Err(error @ (Error::Unreachable { .. } | Error::Denied { .. })) => return self.stale(&error),
+            Err(error) => return Err(read_failure(&error)),
         };
         let reading = stored.reading;
         let frozen = reading.frozen;
-        if reading.snapshot.documents.is_empty() {
+        if reading.snapshot.documents.is_empty() && reading.snapshot.problems.is_empty() {
             return Err(read_failure(&Error::Absent { place: self.url.to_owned() }));
         }
         let observed = Some(reading.revision);

@@ -15,7 +15,6 @@ use super::directory_claim::claim_directory;
 use super::other_store::{follow, other_cluster};
 use super::store::Embedded;
 use crate::agent::place::Place;
-use crate::agent::reading::Failed;
 use crate::args::DriverArgs;
 use crate::cluster_id::ClusterId;
 use crate::config;
@@ -103,7 +102,7 @@ pub(super) async fn load_given(directory: &DataDir, arguments: &DriverArgs) -> R
     }
     let place = Place::of(vpool_guid, vrouter_id).map_err(|error| read_failure(&error))?;
     let read = match chosen::read(&store, &place).await {
-        Err(Failed::Store(Error::OtherCluster { expected, found })) => {
+        Err(Error::OtherCluster { expected, found }) => {
             let place = format!("the store at {}", parsed.endpoints.join(","));
             return Err(other_cluster(directory, expected, found, &place));
         }

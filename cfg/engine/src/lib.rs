@@ -61,7 +61,7 @@
 //! * [`Output::Exit`]: end the loop, revoke the lease.
 //!
 //! `cfg_client::Error::Compacted` is [`ReadFailure::Compacted`]; `Unreachable` and `Denied` are `Away`; documents that
-//! are no JSON or too large are `Refused`, with the section in the problem.
+//! are no JSON or too large are [`Snapshot::problems`], with the section.
 //!
 //! Everything with a token is answered exactly once, whatever happens; the engine ignores what it does not wait for any
 //! more. It logs nothing: what is worth a line is in the feedback and the status, and neither they nor `Debug` of an

@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub documents: Documents,
     /// What else was read, at the same revision.
     pub targets: Targets,
+    /// What is stored and cannot be used, such as a document that is no JSON: then nothing is resolved.
+    pub problems: Vec<Problem>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -63,7 +65,7 @@ impl fmt::Debug for Snapshot {
 impl Snapshot {
     /// The documents below `folder`, and no target yet.
     pub fn new(folder: &str, documents: Documents) -> Snapshot {
-        Snapshot { folder: folder.to_owned(), documents, targets: Targets::new() }
+        Snapshot { folder: folder.to_owned(), documents, ..Snapshot::default() }
     }
 
     /// Puts `changes` (path → new document, `None`: it goes) in place of what was read, as if they were stored.
@@ -81,6 +83,9 @@ impl Snapshot {
     /// asked again after that, until there are none: targets may have references of their own. Ends within
     /// [`Limits::targets`].
     pub fn missing(&self, limits: &Limits) -> Vec<String> {
+        if !self.problems.is_empty() {
+            return Vec::new();
+        }
         let mut resolver = Resolver::new(self, limits);
         resolver.documents();
         let room = limits.targets.saturating_sub(self.targets.len());
@@ -90,9 +95,12 @@ impl Snapshot {
     /// The documents with a value in place of each reference.
     ///
     /// # Errors
-    /// What cannot be resolved, each with the paths that lead there. Values are not part of a problem: they may be
-    /// secret.
+    /// What cannot be used, or else what cannot be resolved, each with the paths that lead there. Values are not part
+    /// of a problem: they may be secret.
     pub fn resolve(&self, limits: &Limits) -> Result<Documents, Vec<Problem>> {
+        if !self.problems.is_empty() {
+            return Err(self.problems.clone());
+        }
         let mut resolver = Resolver::new(self, limits);
         let documents = resolver.documents();
         if resolver.problems.is_empty() { Ok(documents) } else { Err(resolver.problems) }

@@ -5,8 +5,8 @@ mod kettle;
 
 use bench::{Bench, documents, key, reading, standing, start};
 use cfg_engine::{
-    Broken, Feedback, Input, Options, Outcome, Output, ReadFailure, Reading, Runs, Scope, Source, Start,
-    Status, UpdateKey, Written,
+    Broken, Feedback, Input, Options, Outcome, Output, ReadFailure, Reading, Runs, Scope, Snapshot, Source,
+    Start, Status, UpdateKey, Written,
 };
 use cfg_schema::{ByteSize, Problem};
 use kettle::Kettle;
@@ -362,6 +362,12 @@ fn a_component_that_breaks_its_word_is_named() {
     assert!(bench.status.degraded.is_empty() && bench.least() == 7);
 }
 
+/// What is read of documents that cannot be used.
+fn unusable(revision: i64, problem: Problem) -> Reading {
+    let snapshot = Snapshot { problems: vec![problem], ..Snapshot::default() };
+    Reading { revision, snapshot, frozen: false }
+}
+
 #[test]
 fn what_cannot_be_resolved_or_read_is_rejected() {
     let mut bench = Bench::started(json!({"heater": {}}));
@@ -374,8 +380,13 @@ fn what_cannot_be_resolved_or_read_is_rejected() {
     bench.seen(21, json!({"id": "b"}));
     let Output::Read { token, .. } = bench.asked() else { panic!("no read") };
     let problem = Problem::new("heater", "", Json::Null, "is no JSON");
-    bench.input(Input::Read(token, Err(ReadFailure::Refused(vec![problem]))));
+    bench.input(Input::Read(token, Ok(unusable(21, problem.clone()))));
     assert_eq!(bench.problem(), "is no JSON");
+    // It is known as well when nobody asks for an update.
+    bench.input(Input::Observed(reading(22, json!({"heater": {"least": 7}}))));
+    assert!(bench.status.stored_hash.is_some());
+    bench.input(Input::Observed(unusable(23, problem)));
+    assert_eq!((bench.status.stored_hash.as_ref(), bench.status.observed_revision), (None, 23));
 }
 
 #[test]

@@ -86,11 +86,6 @@ impl<T: Configuration> Engine<T> {
                 let revision = waiting.revision;
                 self.refuse(&waiting, revision, vec![answer::of_update(problem.to_owned())]);
             }
-            Err(ReadFailure::Refused(problems)) => {
-                let problems = self.shown(&problems, &BTreeSet::new());
-                let revision = waiting.revision;
-                self.refuse(&waiting, revision, problems);
-            }
         }
     }
 

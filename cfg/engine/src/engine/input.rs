@@ -96,8 +96,6 @@ pub enum ReadFailure {
     Compacted,
     /// The store does not answer. The update is tried again after [`Input::Listed`].
     Away,
-    /// The store answers, and what it has cannot be used: a document that is no JSON, a roll-out that is not there.
-    Refused(Vec<Problem>),
 }
 
 /// What came of a write.

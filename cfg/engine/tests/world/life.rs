@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cfg_engine::{Engine, Feedback, Outcome, Runs, Status};
 
-use super::model::{DYNAMIC, Model, Plain, RESTART, differences};
+use super::model::{DYNAMIC, Model, RESTART};
 use super::process::Op;
-use super::{Shared, Tally, Told};
+use super::rules::{Plain, Told, differences};
+use super::{Shared, Tally};
 use crate::kettle::Kettle;
 
 /// The answer that must come.
@@ -146,13 +147,7 @@ impl Life {
             let newer = **other > revision || self.read_at.get(other).is_some_and(|at| *at >= revision);
             let of_start =
                 **other <= self.taken.max(self.refused) && revision <= self.taken.max(self.refused);
-            let kind = match (update.dry_run, told.dry_run) {
-                (false, false) => true,
-                (false, true) => told.rollout.is_none() || update.id == told.id,
-                (true, true) => told.rollout == update.rollout || update.id == told.id,
-                (true, false) => false,
-            };
-            !update.malformed && update.id == by && self.seen.contains(other) && (newer || of_start) && kind
+            update.covers(told) && update.id == by && self.seen.contains(other) && (newer || of_start)
         };
         assert!(updates.iter().any(|update| covers(&update)), "{by} does not cover {revision}");
     }

@@ -3,6 +3,7 @@
 mod life;
 mod model;
 mod process;
+mod rules;
 mod store;
 
 use std::collections::BTreeMap;
@@ -10,25 +11,9 @@ use std::collections::BTreeMap;
 use cfg_engine::{Input, Scope};
 use serde_json::{Value as Json, json};
 
-use model::{Plain, differences};
 pub use process::{Op, Process};
+use rules::{Plain, Told, differences};
 use store::{Random, Store};
-
-/// Everything about an update key that was written.
-#[derive(Clone, Debug)]
-pub struct Told {
-    pub id: String,
-    pub dry_run: bool,
-    pub allow_reset: bool,
-    pub rollout: Option<String>,
-    pub malformed: bool,
-}
-
-impl Told {
-    fn answer_id(&self, revision: i64) -> String {
-        if self.malformed { format!("r{revision}") } else { self.id.clone() }
-    }
-}
 
 macro_rules! tally {
     ($($field:ident)+) => {
@@ -210,6 +195,7 @@ impl World {
         let malformed = self.random.once_in(15);
         self.ids += u64::from(!self.random.once_in(5));
         let id = format!("{}{}", if scope == Scope::Host { "h" } else { "v" }, self.ids);
+        let id = if malformed { String::new() } else { id };
         let told = Told { id, dry_run, allow_reset: self.random.once_in(4), rollout, malformed };
         self.write_update(index, scope, told);
     }

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use cfg_schema::{Documents, Parameter};
 use serde_json::Value as Json;
 
+use super::rules::{Found, Name, Plain, Subject, Verdict, differences};
 use super::store::Store;
 use crate::kettle::Kettle;
 
-/// The values of a kettle by section and key, each as one text; equal values have equal texts.
-pub type Plain = BTreeMap<(&'static str, &'static str), String>;
+/// A kettle for the rules.
+pub const KETTLE: Subject = Subject { dynamic: DYNAMIC, restart: RESTART, immutable: IMMUTABLE, fits };
 
-pub const DYNAMIC: &[(&str, &str)] =
+pub const DYNAMIC: &[Name] =
     &[("heater", "least"), ("heater", "lid_timeout_ms"), ("heater", "password"), ("table", "cups")];
-pub const RESTART: &[(&str, &str)] = &[("heater", "most"), ("table", "legs")];
-pub const IMMUTABLE: &[(&str, &str)] = &[("plate", "serial"), ("plate", "metal")];
+pub const RESTART: &[Name] = &[("heater", "most"), ("table", "legs")];
+pub const IMMUTABLE: &[Name] = &[("plate", "serial"), ("plate", "metal")];
 pub const ALL: &[(&str, &str)] = &[
     ("heater", "least"),
     ("heater", "most"),
@@ -138,21 +139,6 @@ pub fn sections(documents: &Documents) -> BTreeSet<String> {
     documents.keys().filter(|section| SECTIONS.contains(&section.as_str())).cloned().collect()
 }
 
-/// `running` with those of `keys` that `stored` has.
-pub fn with(running: &Plain, stored: &Plain, keys: &[(&'static str, &'static str)]) -> Plain {
-    let mut values = running.clone();
-    for key in keys {
-        values.insert(*key, stored[key].clone());
-    }
-    values
-}
-
-/// Names of what differs among `keys`.
-pub fn differences(one: &Plain, other: &Plain, keys: &[(&str, &str)]) -> BTreeSet<String> {
-    let differs = keys.iter().filter(|key| one[*key] != other[*key]);
-    differs.map(|(section, key)| format!("{section}.{key}")).collect()
-}
-
 /// What decides about a process: what the model says it runs with and knows.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -168,28 +154,14 @@ pub struct Model {
     pub late: usize,
 }
 
-/// What must come of a reading.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    Bad,
-    /// What is stored, and what is to run.
-    Good {
-        stored: Plain,
-        next: Plain,
-    },
-}
-
 impl Model {
     pub fn judge(&self, stored: &Stored<'_>, allow_reset: bool) -> Verdict {
-        let gone = self.sections.difference(&sections(&stored.documents)).next().is_some();
-        let nothing = stored.documents.is_empty() && !self.sections.is_empty();
-        let Some(values) = stored.evaluate(&self.running) else { return Verdict::Bad };
-        let next = with(&self.running, &values, DYNAMIC);
-        let immutable = !differences(&self.running, &values, IMMUTABLE).is_empty();
-        if nothing || (gone && !allow_reset) || immutable || !fits(&values) || !fits(&next) {
-            return Verdict::Bad;
-        }
-        Verdict::Good { stored: values, next }
+        let found = Found {
+            is_empty: stored.documents.is_empty(),
+            sections: sections(&stored.documents),
+            values: stored.evaluate(&self.running),
+        };
+        KETTLE.judge(&self.running, &self.sections, &found, allow_reset)
     }
 
     pub fn observe(&mut self, revision: i64, stored: Option<Plain>, verdict: &Verdict) {
@@ -202,6 +174,6 @@ impl Model {
     }
 
     pub fn pending(&self) -> BTreeSet<String> {
-        differences(&self.running, &self.accepted, RESTART)
+        differences(&self.running, &self.accepted, KETTLE.restart)
     }
 }

@@ -10,9 +10,8 @@ use cfg_engine::{
 use cfg_schema::{Documents, Problem};
 
 use super::life::Life;
-use super::model::{
-    ALL, DYNAMIC, IMMUTABLE, Model, Plain, RESTART, Stored, Verdict, differences, fits, plain, sections, with,
-};
+use super::model::{ALL, DYNAMIC, IMMUTABLE, Model, RESTART, Stored, fits, plain, sections};
+use super::rules::{Plain, Verdict, differences, with};
 use super::store::{Random, Store};
 use super::{Shared, host};
 use crate::kettle::Kettle;
