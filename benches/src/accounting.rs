@@ -115,6 +115,29 @@ pub(crate) fn sample(server: Option<u32>, disk: &Disk) -> Sample {
     sample
 }
 
+/// One process at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usage {
+    /// CPU time of its threads since its start, microseconds.
+    pub(crate) cpu_us: f64,
+    /// Resident memory, bytes.
+    pub(crate) resident: u64,
+    /// Resident memory with what it shares divided among those who share it, bytes.
+    pub(crate) proportional: u64,
+}
+
+/// Looks at the process `pid` alone; `None`: there is none.
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+    let ticks = parse_stat(&read("stat")?)?.ticks;
+    let rollup = read("smaps_rollup").unwrap_or_default();
+    Some(Usage {
+        cpu_us: ticks as f64 * tick_us(),
+        resident: field(&rollup, "Rss:") << 10,
+        proportional: field(&rollup, "Pss:") << 10,
+    })
+}
+
 /// A thread that samples until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Sampler {
@@ -195,5 +218,8 @@ mod tests {
         let seen = sample(Some(std::process::id()), &disk);
         assert!(seen.resident > 0 && seen.resident_peak >= seen.resident / 2);
         assert!(seen.at_ms > 1e12);
+        let usage = usage(std::process::id()).unwrap();
+        assert!(usage.resident >= usage.proportional && usage.proportional > 0, "{usage:?}");
+        assert_eq!(super::usage(0), None);
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Job<'a> {
     pub(crate) seed: u64,
     /// Also report windows of this length.
     pub(crate) window: Option<Duration>,
+    /// I/Os a second of each direction at most; `None`: as many as there can be.
+    pub(crate) rate: Option<u32>,
 }
 
 impl<'a> Job<'a> {
@@ -76,6 +78,7 @@ impl<'a> Job<'a> {
             refill: true,
             seed: 1,
             window: None,
+            rate: None,
         }
     }
 
@@ -136,6 +139,9 @@ impl<'a> Job<'a> {
             if wanted {
                 add(name, "1".to_string());
             }
+        }
+        if let Some(rate) = self.rate {
+            add("rate_iops", format!("{rate},{rate}"));
         }
         if let Some(window) = self.window {
             add("write_hist_log", "window".to_string());
@@ -234,7 +240,9 @@ mod tests {
         for part in parts {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
-        assert!(!line.contains("ramp_time") && !line.contains("refill"));
+        assert!(!line.contains("ramp_time") && !line.contains("refill") && !line.contains("rate_iops"));
+        job.rate = Some(500);
+        assert!(job.arguments(Path::new("/o")).join(" ").contains("--rate_iops=500,500"));
         let others = [Target::Nbd { socket: "/s".into(), export: "other".into() }];
         job.others = &others;
         let line = job.arguments(Path::new("/o")).join(" ");

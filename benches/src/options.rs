@@ -58,6 +58,8 @@ pub(crate) enum Scenario {
     },
     /// The configuration store beside etcd: puts, gets, transactions, watches, memory, restarts (no fio)
     Cfg(crate::scenario::cfg::CfgCourse),
+    /// Changes of the configuration: what they cost I/O, how soon they are answered, what waiting for them takes
+    Update(crate::scenario::update::UpdateCourse),
     /// Writes at random all over a huge volume and follows the server's memory
     Sparse {
         /// Millions of 4 KiB writes

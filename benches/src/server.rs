@@ -127,6 +127,11 @@ impl Instance {
         &self.plan.peer
     }
 
+    /// Its own directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.plan.directory
+    }
+
     /// Size of the volume in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.plan.size

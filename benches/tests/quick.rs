@@ -227,6 +227,51 @@ fn the_configuration_store_beside_etcd() {
     assert!(left.is_empty(), "{left:?} stays behind");
 }
 
+/// Every part of the changes of the configuration, each as small as it can be.
+#[test]
+fn changes_of_the_configuration() {
+    let place = Place::new("update");
+    let ovs = ovs_binary();
+    let small = ["--processes", "3", "--updates", "5", "--rounds", "2", "--idle", "0.5", "--rate", "200"];
+    let options = ["--size", "16MiB", "--runtime", "1.5", "--repeats", "2", "--ovs-binary", &ovs];
+    let output = benches(&place.0, &[&["update"], &small[..], &options[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = json(&place.0.join("out/update.json"));
+    for (run, repeat) in [("without", 0), ("without", 1), ("with", 0), ("with", 1)] {
+        let run = (&results["changes"][run][repeat], run == "with");
+        assert!(run.0["read"]["p99_us"].as_f64() > Some(0.0), "{run:?}");
+        assert!(run.0["write"]["p99_us"].as_f64() > Some(0.0), "{run:?}");
+        assert!(run.0["iops"].as_f64() < Some(300.0), "the rate is kept: {run:?}");
+        assert_eq!(run.0["applied"].as_u64() > Some(0), run.1, "{run:?}");
+    }
+    let alone = &results["alone"];
+    for figures in ["put", "stored_before", "at_once", "in_process"] {
+        let [p50, p99] = ["p50_us", "p99_us"].map(|of| alone[figures][of].as_f64().unwrap());
+        assert!(p50 > 0.0 && p99 >= p50, "{alone}");
+    }
+    assert!(alone["stored_before"]["p50_us"].as_f64() > alone["in_process"]["p50_us"].as_f64(), "{alone}");
+    let together = &results["together"];
+    assert_eq!(together["processes"], 3);
+    for figures in ["last_ms", "puts_together_ms", "puts_in_turn_ms"] {
+        assert!(together[figures]["min"].as_f64() > Some(0.0), "{together}");
+    }
+    let watching = results["watching"].as_array().unwrap();
+    assert_eq!(
+        watching.iter().map(|idle| idle["processes"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [0, 1, 3]
+    );
+    assert_eq!(watching[0]["streams"], 0.0);
+    assert!(watching[2]["streams"].as_f64() >= Some(3.0), "{}", watching[2]);
+    assert!(watching[2]["process_proportional"].as_f64() > Some(1e6), "{}", watching[2]);
+    let text = std::fs::read_to_string(place.0.join("out/update.md")).unwrap();
+    assert!(
+        text.contains("| update key to the last of 3 feedbacks") && text.contains("| reads, p99 "),
+        "{text}"
+    );
+    let left: Vec<_> = std::fs::read_dir(place.0.join("run")).unwrap().flatten().map(|e| e.path()).collect();
+    assert!(left.is_empty(), "{left:?} stays behind");
+}
+
 /// A server that greets, and ends in the middle of the work.
 #[test]
 fn a_peer_that_ends_is_reported_and_the_others_go_on() {
@@ -286,6 +331,8 @@ fn wrong_requests_say_what_is_possible() {
         (&["--subject", "nbdkit-null", "--peers", "", "--size", "900TiB"], "there is no peer ''"),
         (&["--subject", "raw", "--peers", "raw", "--size", "900TiB"], "use a smaller --size"),
         (&["many", "--subject", "raw"], "only ovs"),
+        (&["update", "--subject", "raw"], "only ovs"),
+        (&["update", "--ovs-binary", "/nonexistent/ovs"], "--ovs-binary"),
         (&["cfg", "--ovs-binary", "/bin/true", "--etcd", "/nonexistent/etcd"], "etcd-server"),
         (&["cfg", "--ovs-binary", "/bin/true", "--workloads", "nonsense"], "put-100"),
     ] {

@@ -4,6 +4,7 @@
 //! One task owns the engine. What takes time runs beside it and comes back as an input.
 
 pub(crate) mod component;
+mod keeping;
 pub(crate) mod place;
 pub(crate) mod reading;
 #[cfg(test)]
@@ -15,17 +16,18 @@ mod writing;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use cfg_client::{Error, LastGood, Snapshot, Store};
+use cfg_client::{Error, Store};
 use cfg_engine::{Engine, Feedback, Input, Options, Output, Process, Start, Status, Written};
-use cfg_schema::{Change, Documents, Problem};
+use cfg_schema::{Change, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use volumedriver::parameters::Parameters;
 
 use self::component::{Component, Guards, prepare_all};
+use self::keeping::Keeper;
 use self::place::Place;
 use self::timing::{Tempo, Timing};
 use self::watching::News;
@@ -107,6 +109,8 @@ enum Done {
     Lived(Result<bool, Error>, Box<Writer>),
     Looked(Result<Vec<cfg_engine::Standing>, Error>),
     Observed(Result<reading::Stored, Error>),
+    /// A last good copy is written.
+    Kept,
 }
 
 /// What is to be written, one after the other.
@@ -119,12 +123,10 @@ enum Words {
 struct Drive {
     store: Store,
     place: Place,
-    url: String,
-    last_good: PathBuf,
+    keeper: Keeper,
     components: Arc<[Box<dyn Component>]>,
     options: Options,
     timing: watch::Receiver<Timing>,
-    cluster_id: Option<u64>,
     engine: Engine<Parameters>,
     began: Instant,
     jobs: JoinSet<Done>,
@@ -136,6 +138,8 @@ struct Drive {
     life_due: bool,
     /// At most one: the engine waits for its answer.
     words: Option<(u64, Words)>,
+    /// What the writer writes is an answer.
+    answering: bool,
     /// The store is asked until it answers.
     looking: bool,
     observing: bool,
@@ -161,10 +165,8 @@ impl Drive {
         Drive {
             store,
             place,
-            url,
-            last_good,
+            keeper: Keeper::new(url, process.cluster_id, last_good),
             components: components.into(),
-            cluster_id: process.cluster_id,
             engine: Engine::new(options.clone(), process),
             options,
             timing,
@@ -174,6 +176,7 @@ impl Drive {
             writer: Some(writer),
             life_due: false,
             words: None,
+            answering: false,
             looking: false,
             observing: false,
             changed: false,
@@ -226,12 +229,14 @@ impl Drive {
                 }
             }
         }
+        self.keeper.release();
         // A prepare is not waited for: what comes of it is dropped.
-        while self.writer.is_none()
-            && let Some(done) = self.jobs.join_next().await
-        {
-            if let Ok(Done::Wrote(_, _, writer) | Done::Lived(_, writer)) = done {
-                self.writer = Some(writer);
+        while self.writer.is_none() || !self.keeper.is_idle() {
+            match self.jobs.join_next().await {
+                Some(Ok(Done::Wrote(_, _, writer) | Done::Lived(_, writer))) => self.writer = Some(writer),
+                Some(Ok(Done::Kept)) => self.kept(),
+                Some(_) => {}
+                None => break,
             }
         }
         if let Some(mut writer) = self.writer.take() {
@@ -283,7 +288,10 @@ impl Drive {
                 self.say(token, Words::Feedback(feedback));
             }
             Output::WriteStatus { token, status } => self.say(token, Words::Status(status)),
-            Output::Keep { revision, documents } => self.keep(revision, documents).await,
+            Output::Keep { revision, documents } => {
+                self.keeper.put(revision, documents);
+                self.keep();
+            }
             Output::Exit => self.gone = true,
         }
     }
@@ -314,6 +322,7 @@ impl Drive {
         if std::mem::take(&mut self.life_due) {
             self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
         } else if let Some((token, words)) = self.words.take() {
+            self.answering = matches!(words, Words::Feedback(_));
             self.jobs.spawn(async move {
                 let written = match words {
                     Words::Feedback(feedback) => writer.feedback(&feedback).await,
@@ -324,15 +333,19 @@ impl Drive {
         }
     }
 
-    async fn keep(&mut self, revision: i64, documents: Documents) {
-        let revision = u64::try_from(revision).unwrap_or(0);
-        let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents };
-        let copy = LastGood::new(&self.url, &snapshot, SystemTime::now());
-        let path = self.last_good.clone();
-        let kept = spawn_blocking(move || copy.write(&path)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "no copy of the configuration is kept");
+    /// Begins to write the next last good copy.
+    fn keep(&mut self) {
+        if let Some(writing) = self.keeper.begin() {
+            self.jobs.spawn(async move {
+                writing.await;
+                Done::Kept
+            });
         }
+    }
+
+    fn kept(&mut self) {
+        self.keeper.ended();
+        self.keep();
     }
 
     async fn done(&mut self, done: Done) {
@@ -362,8 +375,11 @@ impl Drive {
                 if writer.is_heard() {
                     self.announced();
                 }
-                self.writer = Some(writer);
+                (self.writer, self.answering) = (Some(writer), false);
                 self.tell(Input::Written(token, written)).await;
+                if !self.answering && !matches!(self.words, Some((_, Words::Feedback(_)))) {
+                    self.keeper.release();
+                }
                 if written == Written::Away {
                     self.away().await;
                 }
@@ -390,6 +406,7 @@ impl Drive {
                 tracing::debug!(%error, "the configuration store is away");
                 self.look(self.retry());
             }
+            Done::Kept => self.kept(),
             Done::Observed(stored) => {
                 self.observing = false;
                 match stored {

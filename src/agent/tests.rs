@@ -171,20 +171,24 @@ impl Bench {
         let store = Store::open(&url, cfg_client::Options::default()).expect("a store");
         let place = Place::of("g", "h").expect("a place");
         let board = Board::default();
-        let documents = Documents::from([("nbd".to_owned(), json!({"nbd_max_connections": 5}))]);
-        let revision = put(&store, &place.config.join("nbd").expect("a key"), &documents["nbd"]).await;
+        let deadline = u64::try_from(deadline.as_millis()).expect("not long");
+        let documents = Documents::from([
+            ("nbd".to_owned(), json!({"nbd_max_connections": 5})),
+            ("updates".to_owned(), json!({"update_prepare_timeout_ms": deadline})),
+        ]);
+        let mut revision = 0;
+        for (section, document) in &documents {
+            revision = put(&store, &place.config.join(section).expect("a key"), document).await;
+        }
         let process = Process { node: "h".to_owned(), ..Process::default() };
         let surroundings = Surroundings {
             store: store.clone(),
             place: place.clone(),
             url: running.url(),
             last_good: directory.path("last_good"),
-            process: process.clone(),
+            process,
             components: vec![Box::new(Good(board.clone())), Box::new(Bad(board.clone()))],
         };
-        let mut drive = Drive::new(surroundings);
-        drive.options.prepare_deadline = deadline;
-        drive.engine = Engine::new(drive.options.clone(), process);
         let start = Start {
             values: Parameters::read(&documents).parameters.expect("valid"),
             documents,
@@ -194,9 +198,7 @@ impl Bench {
             frozen: false,
             standing: Vec::new(),
         };
-        let (stop, stopped) = oneshot::channel();
-        let agent = Agent { stop, task: tokio::spawn(drive.run(start, stopped)) };
-        Bench { store, place, board, agent }
+        Bench { store, place, board, agent: Agent::start(surroundings, start) }
     }
 
     /// Stores documents, asks for an update, and waits for its answer.

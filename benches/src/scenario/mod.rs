@@ -1,4 +1,5 @@
-//! Long runs on one side, the subject; `cfg` compares the configuration store with etcd.
+//! Long runs on one side, the subject; `cfg` compares the configuration store with etcd, `update` measures changes of
+//! the configuration.
 
 pub(crate) mod cfg;
 mod growth;
@@ -7,6 +8,7 @@ mod many;
 mod restart;
 mod sparse;
 mod steady;
+pub(crate) mod update;
 
 use crate::error::Result;
 use crate::options::Scenario;
@@ -26,6 +28,7 @@ pub(crate) fn run(workspace: &Workspace, scenario: &Scenario) -> Result<()> {
         Scenario::Hot { busy } => hot::run(workspace, *busy),
         Scenario::Many { volumes } => many::run(workspace, *volumes),
         Scenario::Cfg(course) => cfg::run(workspace, course),
+        Scenario::Update(course) => update::run(workspace, course),
         Scenario::Sparse { millions } => sparse::run(workspace, *millions),
     }
 }

@@ -57,7 +57,9 @@
 //! * [`Output::WriteFeedback`]: put `feedback/<id>`, then delete what [`trim`] names; [`Input::Written`].
 //! * [`Output::WriteStatus`]: put `status` on the lease and `last_status`, in one transaction; [`Input::Written`].
 //!   Without a lease get one before; when a keep-alive finds it gone, [`Input::StatusLost`].
-//! * [`Output::Keep`]: write the last good copy.
+//! * [`Output::Keep`]: write the last good copy. It may end after the feedback is stored, so that nobody waits for it;
+//!   but not much later, and a later one is never overwritten by an earlier one. A crash between both leaves the copy
+//!   before, which was good too, and which a start uses only if the store does not answer.
 //! * [`Output::Exit`]: end the loop, revoke the lease.
 //!
 //! `cfg_client::Error::Compacted` is [`ReadFailure::Compacted`]; `Unreachable` and `Denied` are `Away`; documents that

@@ -89,7 +89,7 @@ pub(super) async fn connect(url: &str, count: usize) -> Answer<Vec<Channel>> {
 }
 
 /// Waits at most `limit` until a linearizable read is answered.
-pub(super) async fn first_answer(url: &str, limit: Duration) -> Answer<()> {
+pub(in crate::scenario) async fn first_answer(url: &str, limit: Duration) -> Answer<()> {
     let end = Instant::now() + limit;
     loop {
         let tried = async {
@@ -262,7 +262,7 @@ async fn txn(kv: &mut KvClient<Channel>, client: usize, revision: i64) -> Answer
 }
 
 /// The median and the 99th percentile; zeros of nothing.
-pub(super) fn percentiles(mut values: Vec<f64>) -> (f64, f64) {
+pub(in crate::scenario) fn percentiles(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {
         let rank = (values.len() as f64 * share).ceil() as usize;

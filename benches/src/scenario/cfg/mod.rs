@@ -1,9 +1,9 @@
 //! The configuration store beside etcd: the same requests to both, in turns, from the same client.
 
-mod client;
+pub(super) mod client;
 mod fanout;
 mod report;
-mod server;
+pub(super) mod server;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

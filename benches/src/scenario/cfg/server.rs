@@ -17,7 +17,7 @@ const NAME: &str = "bench";
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Side {
+pub(in crate::scenario) enum Side {
     /// The store of this repository.
     Ovs,
     /// Debian's etcd, or the one that was named.
@@ -25,11 +25,11 @@ pub(super) enum Side {
 }
 
 /// Both, in the order of every list of two.
-pub(super) const SIDES: [Side; 2] = [Side::Ovs, Side::Etcd];
+pub(in crate::scenario) const SIDES: [Side; 2] = [Side::Ovs, Side::Etcd];
 
 impl Side {
     /// What reports call it.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::scenario) fn name(self) -> &'static str {
         match self {
             Side::Ovs => "ovs",
             Side::Etcd => "etcd",
@@ -39,7 +39,7 @@ impl Side {
 
 /// A server with a data directory of its own. Dropping it ends the process and removes the directory.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(in crate::scenario) struct Server {
     side: Side,
     program: PathBuf,
     directory: PathBuf,
@@ -61,14 +61,19 @@ fn free_ports() -> Result<(u16, u16)> {
 
 impl Server {
     /// Makes the directory, new; starts nothing.
-    pub(super) fn prepare(side: Side, program: &Path, directory: PathBuf, keep: bool) -> Result<Server> {
+    pub(in crate::scenario) fn prepare(
+        side: Side,
+        program: &Path,
+        directory: PathBuf,
+        keep: bool,
+    ) -> Result<Server> {
         std::fs::create_dir_all(&directory).map_err(BenchError::file(&directory))?;
         let (clients, peers) = free_ports()?;
         Ok(Server { side, program: program.to_path_buf(), directory, clients, peers, process: None, keep })
     }
 
     /// Starts the process; does not wait for it.
-    pub(super) fn start(&mut self) -> Result<()> {
+    pub(in crate::scenario) fn start(&mut self) -> Result<()> {
         let (clients, peers) = (self.url(), format!("http://127.0.0.1:{}", self.peers));
         let data = self.directory.join("data").display().to_string();
         let cluster = format!("{NAME}={peers}");
@@ -110,17 +115,17 @@ impl Server {
     }
 
     /// Where clients reach it.
-    pub(super) fn url(&self) -> String {
+    pub(in crate::scenario) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.clients)
     }
 
     /// Process of the running server.
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(in crate::scenario) fn pid(&self) -> Option<u32> {
         self.process.as_ref().and_then(Process::pid)
     }
 
     /// Ends it in order.
-    pub(super) fn stop(&mut self) -> Result<()> {
+    pub(in crate::scenario) fn stop(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
         if process.terminate(STOP_LIMIT)? {
             return Ok(());
@@ -129,14 +134,14 @@ impl Server {
     }
 
     /// Ends it with SIGKILL.
-    pub(super) fn kill(&mut self) {
+    pub(in crate::scenario) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
     }
 
     /// An error that names this side and says what its server wrote last.
-    pub(super) fn problem(&self, problem: impl std::fmt::Display) -> BenchError {
+    pub(in crate::scenario) fn problem(&self, problem: impl std::fmt::Display) -> BenchError {
         let text = std::fs::read(self.log()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");

@@ -1,0 +1,115 @@
+//! The last good copy of a process that runs: written behind the answer and not before it, so that whoever waits for
+//! the answer does not wait for this disk too. One at a time; of those that wait the newest counts.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use cfg_client::{LastGood, Snapshot};
+use cfg_schema::Documents;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// How long a copy waits for the answer to be stored. A store that does not answer is when the copy is needed.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Writes copies for one process.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// The URL of the documents.
+    url: String,
+    cluster_id: Option<u64>,
+    /// The file.
+    path: PathBuf,
+    /// What is to be written next, with its revision.
+    next: Option<(i64, Documents)>,
+    /// Of the copy that is being written; dropped, it does not wait for the answer any more.
+    held: Option<oneshot::Sender<()>>,
+    busy: bool,
+}
+
+impl Keeper {
+    /// Copies of what is at `url`, to the file `path`.
+    pub(super) fn new(url: String, cluster_id: Option<u64>, path: PathBuf) -> Keeper {
+        Keeper { url, cluster_id, path, next: None, held: None, busy: false }
+    }
+
+    /// These documents are to be kept.
+    pub(super) fn put(&mut self, revision: i64, documents: Documents) {
+        self.next = Some((revision, documents));
+    }
+
+    /// What writes the next copy, if there is one and none is being written. At its end [`Keeper::ended`] is due.
+    pub(super) fn begin(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let (revision, documents) = self.next.take_if(|_| !self.busy)?;
+        self.busy = true;
+        let (held, released) = oneshot::channel::<()>();
+        self.held = Some(held);
+        let revision = u64::try_from(revision).unwrap_or(0);
+        let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents };
+        let copy = LastGood::new(&self.url, &snapshot, SystemTime::now());
+        let path = self.path.clone();
+        Some(async move {
+            // Released, or it took too long: it is time.
+            let _ = timeout(PATIENCE, released).await;
+            let kept = spawn_blocking(move || copy.write(&path)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%error, "no copy of the configuration is kept");
+            }
+        })
+    }
+
+    /// The answer is stored: nothing is to be waited for.
+    pub(super) fn release(&mut self) {
+        self.held = None;
+    }
+
+    /// A copy is written.
+    pub(super) fn ended(&mut self) {
+        (self.busy, self.held) = (false, None);
+    }
+
+    /// Whether nothing is being written.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.busy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The revision of the copy at `path`.
+    fn kept(path: &Path) -> Option<u64> {
+        LastGood::read(path).ok().map(|copy| copy.revision)
+    }
+
+    #[tokio::test]
+    async fn the_newest_is_kept_once_it_is_released_or_waited_long_enough() {
+        let directory = std::env::temp_dir().join(format!("ovs-keeping-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("made");
+        let path = directory.join("last_good");
+        let mut keeper = Keeper::new("etcd://h/c".to_owned(), Some(1), path.clone());
+        assert!(keeper.begin().is_none(), "nothing to write");
+        keeper.put(5, Documents::new());
+        let first = keeper.begin().expect("to be written");
+        for revision in [6, 7] {
+            keeper.put(revision, Documents::new());
+        }
+        assert!(keeper.begin().is_none() && !keeper.is_idle(), "one at a time");
+        let mut first = tokio::spawn(first);
+        assert!(timeout(PATIENCE / 4, &mut first).await.is_err() && kept(&path).is_none(), "it waits");
+        keeper.release();
+        first.await.expect("no panic");
+        assert_eq!(kept(&path), Some(5));
+        keeper.ended();
+        // Nobody releases this one.
+        keeper.begin().expect("the newest").await;
+        assert_eq!(kept(&path), Some(7));
+        keeper.ended();
+        assert!(keeper.begin().is_none() && keeper.is_idle());
+        std::fs::remove_dir_all(&directory).expect("removed");
+    }
+}
