@@ -149,17 +149,49 @@ impl Driver {
 
     /// Starts one.
     pub(crate) fn begin(directory: &DataDir, url: &str, more: &[&str]) -> Driver {
+        Driver::begin_in(directory, url, more, &[])
+    }
+
+    /// Starts one with more variables in its environment.
+    pub(crate) fn begin_in(
+        directory: &DataDir,
+        url: &str,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Driver {
         let _ = fs::create_dir_all(directory.as_ref());
         let mut command = directory.command(&["volumedriver", "run", "--ephemeral", "--config", url]);
-        let log = fs::File::create(directory.path("log")).expect("a log");
+        command.envs(environment.iter().copied());
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(directory.path("log")).expect("a log");
         Driver(command.args(more).stdout(Stdio::piped()).stderr(log).spawn().expect("started"))
     }
 
     /// Waits until it is ready.
     pub(crate) fn ready(&mut self, directory: &DataDir) {
+        assert!(self.is_ready(), "{}", fs::read_to_string(directory.path("log")).expect("the log"));
+    }
+
+    /// Waits until it is ready; false: it ended before that.
+    pub(crate) fn is_ready(&mut self) -> bool {
         let lines = BufReader::new(self.0.stdout.take().expect("piped")).lines();
-        let is_ready = lines.map_while(Result::ok).any(|line| line == "ready");
-        assert!(is_ready, "{}", fs::read_to_string(directory.path("log")).expect("the log"));
+        lines.map_while(Result::ok).any(|line| line == "ready")
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.0.wait().expect("ended")
     }
 
     /// Ends it as a crash does.

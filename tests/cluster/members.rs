@@ -1,15 +1,13 @@
 //! Members as processes on loopback: started, killed, stopped, started again at the same place.
 
 use std::fs::OpenOptions;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::client;
-use super::harness::cfg::announced;
+use super::harness::cfg::{announced, lasting_url};
 use super::harness::place::Place;
 use super::harness::process;
 
@@ -19,19 +17,6 @@ const START: Duration = Duration::from_secs(60);
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a server that gives no event.
 pub const LOOK: Duration = Duration::from_millis(20);
-
-/// A URL on a free port that the system gives to no connection: a member must find it free when it comes back.
-pub fn lasting_url() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + (std::process::id() % 1000 * 20) as u16;
-    for _ in 0..1000 {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return format!("http://127.0.0.1:{port}");
-        }
-    }
-    panic!("no free port in 1000 from {first}");
-}
 
 /// One member. Killed when dropped.
 pub struct Member {

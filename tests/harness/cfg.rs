@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -53,9 +54,14 @@ impl Server {
 
     /// The same with more arguments.
     pub fn start_with(self, dir: &Path, name: &str, more: &[&str]) -> Running {
+        self.start_in(dir, name, more, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_in(self, dir: &Path, name: &str, more: &[&str], environment: &[(&str, &str)]) -> Running {
         let mut problem = String::new();
         for _ in 0..PORT_TRIES {
-            match self.try_start(dir, name, more) {
+            match self.try_start(dir, name, more, environment) {
                 Ok(running) => return running,
                 Err(why) => problem = why,
             }
@@ -66,35 +72,28 @@ impl Server {
         panic!("{self:?} {name} did not start: {problem}")
     }
 
-    fn try_start(self, dir: &Path, name: &str, more: &[&str]) -> Result<Running, String> {
-        let (client_url, peer_url) = (free_url(), free_url());
-        let data_dir = dir.join(name);
-        let log = dir.join(format!("{name}.log"));
-        let errors = OpenOptions::new().create(true).append(true).open(&log).expect("server log");
-        let mut command = self.command(name, &data_dir, &client_url, &peer_url);
-        if self == Server::Store && !more.contains(&"--auto-compaction-retention") {
-            // etcd keeps all of the past by default.
-            command.args(["--auto-compaction-retention", "0"]);
-        }
-        command.args(more).stdin(Stdio::null());
-        let told = match self {
-            Server::Etcd => command.stdout(errors).stderr(Stdio::piped()),
-            Server::Store => command.stdout(Stdio::piped()).stderr(errors),
+    fn try_start(
+        self,
+        dir: &Path,
+        name: &str,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Running, String> {
+        let text = |text: &&str| (*text).to_owned();
+        let at = At {
+            server: self,
+            name: name.to_owned(),
+            client_url: lasting_url(),
+            peer_url: lasting_url(),
+            data_dir: dir.join(name),
+            log: dir.join(format!("{name}.log")),
+            more: more.iter().map(text).collect(),
+            environment: environment.iter().map(|(name, value)| (text(name), text(value))).collect(),
         };
-        let mut child = told.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-        let ready = match self {
-            Server::Etcd => announced(child.stderr.take(), &log, "serving client traffic"),
-            Server::Store => announced(child.stdout.take(), &log, "ready"),
-        };
-        // Now a Running, so that it is killed whatever happens next.
-        let running = Running { child, client_url, peer_url, data_dir, log };
-        match ready.recv_timeout(START) {
-            Ok(()) => Ok(running),
-            Err(RecvTimeoutError::Disconnected) => Err(format!("it ended\n{}", running.log_tail())),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(format!("not ready after {START:?}\n{}", running.log_tail()))
-            }
-        }
+        let child = at.spawn()?;
+        let (client_url, peer_url, data_dir) =
+            (at.client_url.clone(), at.peer_url.clone(), at.data_dir.clone());
+        Ok(Running { child, client_url, peer_url, data_dir, at })
     }
 
     fn command(self, name: &str, data_dir: &Path, client_url: &str, peer_url: &str) -> Command {
@@ -154,6 +153,68 @@ pub fn announced<R: Read + Send + 'static>(pipe: Option<R>, log: &Path, mark: &'
     receiver
 }
 
+/// A URL on a free port that the system gives to no connection: a server must find it free when it comes back.
+pub fn lasting_url() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 1000 * 20) as u16;
+    for _ in 0..1000 {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return format!("http://127.0.0.1:{port}");
+        }
+    }
+    panic!("no free port in 1000 from {first}");
+}
+
+/// Where a server is, whether it runs or not.
+struct At {
+    server: Server,
+    name: String,
+    client_url: String,
+    peer_url: String,
+    data_dir: PathBuf,
+    log: PathBuf,
+    more: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl At {
+    /// Starts it, and waits until it serves.
+    fn spawn(&self) -> Result<Child, String> {
+        let errors = OpenOptions::new().create(true).append(true).open(&self.log).expect("server log");
+        let mut command = self.server.command(&self.name, &self.data_dir, &self.client_url, &self.peer_url);
+        let retention = "--auto-compaction-retention";
+        if self.server == Server::Store && !self.more.iter().any(|argument| argument == retention) {
+            // etcd keeps all of the past by default.
+            command.args([retention, "0"]);
+        }
+        command.args(&self.more).envs(self.environment.clone()).stdin(Stdio::null());
+        let told = match self.server {
+            Server::Etcd => command.stdout(errors).stderr(Stdio::piped()),
+            Server::Store => command.stdout(Stdio::piped()).stderr(errors),
+        };
+        let mut child = told.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let ready = match self.server {
+            Server::Etcd => announced(child.stderr.take(), &self.log, "serving client traffic"),
+            Server::Store => announced(child.stdout.take(), &self.log, "ready"),
+        };
+        let problem = match ready.recv_timeout(START) {
+            Ok(()) => return Ok(child),
+            Err(RecvTimeoutError::Disconnected) => "it ended".to_owned(),
+            Err(RecvTimeoutError::Timeout) => format!("not ready after {START:?}"),
+        };
+        process::stop(&mut child);
+        Err(format!("{problem}\n{}", self.log_tail()))
+    }
+
+    /// The end of what it said.
+    fn log_tail(&self) -> String {
+        let text = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
 /// A server that runs; killed when dropped.
 pub struct Running {
     child: Child,
@@ -163,10 +224,26 @@ pub struct Running {
     pub peer_url: String,
     /// What it keeps.
     pub data_dir: PathBuf,
-    log: PathBuf,
+    at: At,
 }
 
 impl Running {
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        process::output("kill", &[&format!("-{name}"), &self.pid().to_string()]);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        process::stop(&mut self.child);
+    }
+
+    /// Starts it again where it was.
+    pub fn start_again(&mut self) {
+        process::stop(&mut self.child);
+        self.child = self.at.spawn().unwrap_or_else(|why| panic!("{} is not back: {why}", self.at.name));
+    }
+
     /// Whether it has not ended.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -187,9 +264,7 @@ impl Running {
 
     /// The end of what it said.
     pub fn log_tail(&self) -> String {
-        let text = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        self.at.log_tail()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod place;
 pub mod process;
 pub mod random;
 pub mod server;
+pub mod tree;
 pub mod writer;
 
 use std::path::PathBuf;

@@ -1,0 +1,56 @@
+//! Processes whose configuration changes in any order, with updates, kills, orderly ends and a store that goes away,
+//! from a seed: each must say and run what the rules of an update make of everything that was ever written.
+
+mod cli_node;
+mod harness;
+#[path = "../cfg/engine/tests/world/rules.rs"]
+mod rules;
+mod sequences {
+    pub(crate) mod judge;
+    pub(crate) mod values;
+    pub(crate) mod world;
+
+    pub(crate) use super::{cli_node, harness, rules};
+}
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use harness::cfg::Server;
+use sequences::world::{Tally, World};
+
+fn run(server: Server, seed: u64, verbose: bool) -> Tally {
+    let mut world = World::new(server, seed, verbose);
+    // Things that happen.
+    for _ in 0..harness::rounds(60, 150) {
+        world.step();
+    }
+    world.end();
+    world.tally
+}
+
+/// Half of the sequences; `OVS_SEED` takes one, and tells what happens in it.
+fn sequences(server: Server) {
+    let one: Option<u64> = std::env::var("OVS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = one.map_or(0..harness::rounds(6, 100), |seed| seed..seed + 1);
+    let mut sum = Tally::default();
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| run(server, seed, one.is_some()))) {
+            Ok(tally) => sum.add(&tally),
+            Err(_) => panic!("OVS_SEED={seed} fails with {server:?}"),
+        }
+    }
+    println!("{sum:?}");
+    let Tally { applied, rejected, superseded, at_start, dry_runs, frozen, kills, ends, looks, .. } = sum;
+    let happened = [applied, rejected, superseded, at_start, dry_runs, frozen, kills, ends, looks];
+    assert!(one.is_some() || happened.iter().all(|count| *count > 0), "not all of it happened");
+}
+
+#[test]
+fn processes_run_what_the_rules_say_with_the_store() {
+    sequences(Server::Store);
+}
+
+#[test]
+fn processes_run_what_the_rules_say_with_etcd() {
+    sequences(Server::Etcd);
+}
