@@ -4,23 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use cfg_client::{Content as ListContent, Event, FileSource, Item, KeyPath, Transaction, Write};
+use cfg_client::{KeyPath, Transaction, Write};
 use cfg_engine::{Feedback, Outcome, Update};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::change::{Edit, Intent};
+use super::change::Intent;
 use super::check::Check;
-use super::secret::Content;
+use super::hearing::Hearing;
 use super::targets::{Host, Targets};
 use super::write::{TRIES, busy};
-use super::{Session, author, failure_of};
-use crate::endpoints::percent_encode;
+use super::{Session, author, failure_of, wanted};
 use crate::failure::{Failure, Kind};
 use crate::output;
 
-/// How long answers are waited for unless it is said, in seconds.
-pub(super) const WAIT: u64 = 30;
+/// How long the answers to `set --apply` and `edit --apply` are waited for, in seconds.
+const WAIT: u64 = 30;
 
 /// How an update is asked for.
 #[derive(Clone, Debug)]
@@ -118,47 +117,12 @@ impl Session {
                 "--dry-run stores nothing, so it cannot try the documents of a directory",
             ));
         }
-        let directory = std::path::absolute(directory)
-            .map_err(|error| Failure::failed(format!("{}: {error}", directory.display())))?;
-        let url = format!("file://{}", percent_encode(&directory));
-        let documents =
-            FileSource::open(&url).and_then(|source| source.read("")).map_err(failure_of)?.documents;
-        if documents.is_empty() {
-            return Err(Failure::not_found(format!(
-                "{} has no documents: SECTION.json",
-                directory.display()
-            )));
-        }
+        let documents = wanted::documents(directory)?;
         let intent = Intent::new("apply", wish.note.clone())?;
         for _ in 0..TRIES {
             let mut edits = Vec::new();
             for host in hosts.values() {
-                let config = &host.place.config;
-                for (section, document) in &documents {
-                    let key = config.join(section).map_err(failure_of)?;
-                    let before = self.current(&key).await?;
-                    let stored = before.as_ref().map(|pair| Content::of(&pair.value));
-                    let mut content = Content::Json(document.clone());
-                    content.unmask(&key, stored.as_ref()).map_err(|missing| {
-                        Failure::rejected(format!(
-                            "{key}: *** stands for a secret that is not stored: {missing:?}"
-                        ))
-                    })?;
-                    if stored.as_ref() != Some(&content) {
-                        let after = super::read::text(&content).into_bytes();
-                        edits.push(Edit { key, before, after: Some(after), other: None });
-                    }
-                }
-                if wish.prune {
-                    let listing = self.store.list(&config.below(), ListContent::Values, None).await;
-                    for pair in listing.map_err(failure_of)?.pairs {
-                        let key = super::write::key_of(&pair)?;
-                        let section = key.as_str().strip_prefix(&config.folder()).unwrap_or_default();
-                        if !documents.contains_key(section) {
-                            edits.push(Edit { key, before: Some(pair), after: None, other: None });
-                        }
-                    }
-                }
+                edits.extend(self.edits_of_documents(&host.place, &documents, wish.prune).await?);
             }
             if edits.is_empty() || self.commit(&edits, &intent, Check::Made).await?.is_some() {
                 return Ok(());
@@ -176,69 +140,21 @@ impl Session {
         mut waiting: BTreeSet<String>,
         until: Instant,
     ) -> Result<(BTreeMap<String, Feedback>, Vec<String>), Failure> {
-        let path = targets.hosts()?;
-        let folder = path.folder();
-        let mut watch = self.store.watch(&path, Some(revision + 1));
-        // What a host was answered under: another id once the update was superseded there.
-        let mut followed: BTreeMap<String, String> = BTreeMap::new();
+        let mut hearing = Hearing::new(&self.store, targets)?;
         let mut answers = BTreeMap::new();
         while !waiting.is_empty() {
-            let Ok(item) = timeout_at(until, watch.next()).await else { break };
-            let pairs = match item.map_err(failure_of)? {
-                Item::Listed(listing) => listing.pairs,
-                Item::Changed { events, .. } => events
-                    .into_iter()
-                    .filter_map(|event| match event {
-                        Event::Put(pair) => Some(pair),
-                        Event::Deleted(_) => None,
-                    })
-                    .collect(),
-            };
-            for pair in pairs {
-                let key = str::from_utf8(&pair.key).ok().and_then(|key| key.strip_prefix(&folder));
-                let Some((host, rest)) = key.and_then(|key| key.split_once('/')) else { continue };
-                let Some(of) = rest.strip_prefix("feedback/") else { continue };
-                let wanted = followed.get(host).map_or(id, String::as_str);
-                if of != wanted || !waiting.contains(host) {
-                    continue;
-                }
-                let Ok(feedback) = Feedback::read(&pair.value) else { continue };
-                if feedback.revision < revision {
-                    continue;
-                }
-                match (feedback.outcome, feedback.by.clone()) {
-                    (Outcome::Superseded, Some(by)) if by != of => {
-                        followed.insert(host.to_owned(), by.clone());
-                        // That answer may have been there before.
-                        if let Some(feedback) = self.answer(targets, host, &by, revision).await? {
-                            waiting.remove(host);
-                            answers.insert(host.to_owned(), feedback);
-                        }
-                    }
-                    _ => {
-                        waiting.remove(host);
-                        answers.insert(host.to_owned(), feedback);
-                    }
-                }
-            }
+            let Ok(heard) = timeout_at(until, hearing.next()).await else { break };
+            heard?;
+            waiting.retain(|host| {
+                let feedback = hearing.hosts().get(host).map(|heard| &heard.feedback);
+                let Some(answer) = feedback.and_then(|all| cfg_engine::answer(all, id, revision)) else {
+                    return true;
+                };
+                answers.insert(host.clone(), answer.clone());
+                false
+            });
         }
         Ok((answers, waiting.into_iter().collect()))
-    }
-
-    /// An answer that is stored already.
-    async fn answer(
-        &self,
-        targets: &Targets,
-        host: &str,
-        id: &str,
-        revision: i64,
-    ) -> Result<Option<Feedback>, Failure> {
-        let path = targets.hosts()?;
-        let key = KeyPath::parse(&format!("{path}/{host}/feedback/{id}")).map_err(failure_of)?;
-        let Some(pair) = self.current(&key).await? else { return Ok(None) };
-        let feedback = Feedback::read(&pair.value).ok();
-        Ok(feedback
-            .filter(|feedback| feedback.revision > revision && feedback.outcome != Outcome::Superseded))
     }
 
     /// Prints what came of it; the exit code is that of the worst answer.

@@ -267,6 +267,16 @@ impl HostReport {
 }
 
 impl Report {
+    /// What is wrong, in one line, if anything is.
+    pub(super) fn problem(&self) -> Option<String> {
+        let mut problems = self.hosts.iter().flat_map(|host| &host.problems);
+        let first = problems.next()?;
+        Some(match problems.count() {
+            0 => first.to_string(),
+            more => format!("{first} (and {more} more)"),
+        })
+    }
+
     fn keys(&self, keys: impl Fn(&HostReport) -> &Vec<String>) -> BTreeSet<String> {
         self.hosts.iter().flat_map(|host| keys(host).iter().cloned()).collect()
     }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::apply::WAIT;
 use super::check::Check;
 use super::place::Place;
+use super::rollout::{RolloutCommand, Sizes};
 use super::targets::{Target, Targets};
 use crate::cluster_id::ClusterId;
 use crate::failure::Failure;
 use cfg_client::KeyPath;
+use cfg_engine::AbortOn;
 
 /// `ovs config …`
 #[derive(Debug, Subcommand)]
@@ -169,29 +170,12 @@ pub(crate) enum StoreCommand {
         #[command(flatten)]
         checks: Checks,
     },
-    /// Ask processes to take what is stored for them, wait for their answers and print them
-    Apply {
-        /// Store the documents SECTION.json of this directory first
-        directory: Option<PathBuf>,
-        /// Who
-        #[command(flatten)]
-        target: Target,
-        /// Delete the sections that are not in the directory
-        #[arg(long, requires = "directory")]
-        prune: bool,
-        /// Change nothing: the answers say what would be applied
-        #[arg(long)]
-        dry_run: bool,
-        /// Let sections that are gone go back to their defaults
-        #[arg(long)]
-        allow_reset: bool,
-        /// How long answers are waited for, in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = WAIT)]
-        wait: u64,
-        /// About the update
-        #[command(flatten)]
-        message: Message,
-    },
+    /// Ask processes to take what is stored for them, wait for their answers and print them; with --canary bring a change
+    /// to a vPool in stages, and take it back everywhere if a host refuses it
+    Apply(ApplyArgs),
+    /// Show changes that reach a vPool in stages, go on with one, or take one back
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Show for every process what it runs with and whether that is what is stored; exit code 7 if one is not in sync
     Status {
         /// Who
@@ -285,6 +269,44 @@ pub(crate) enum StoreCommand {
     },
 }
 
+/// Arguments of `ovs config apply`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApplyArgs {
+    /// Store the documents SECTION.json of this directory first; with --canary as each host's turn comes
+    pub(super) directory: Option<PathBuf>,
+    /// Who
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Delete the sections that are not in the directory
+    #[arg(long, requires = "directory")]
+    pub(super) prune: bool,
+    /// Change nothing: the answers say what would be applied
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Let sections that are gone go back to their defaults
+    #[arg(long)]
+    pub(super) allow_reset: bool,
+    /// How long answers are waited for, with --canary in each stage: 30, 30s, 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_seconds)]
+    pub(super) wait: u64,
+    /// Begin with so many hosts, then the rest; several stages as 1,4 or 1,25%. Needs --vpool, and DIRECTORY or --set
+    #[arg(long, value_name = "N[,N]", requires = "vpool", conflicts_with_all = ["host", "dry_run"])]
+    pub(super) canary: Option<Sizes>,
+    /// What --canary brings to every host, instead of a directory; can be given more than once
+    #[arg(long, value_name = "SECTION|x.y=VALUE", requires = "canary", conflicts_with = "directory")]
+    pub(super) set: Vec<String>,
+    /// How long a stage of --canary runs before the next one begins
+    #[arg(long, value_name = "TIME", requires = "canary", default_value = "0s", value_parser = parse_seconds)]
+    pub(super) pause: u64,
+    /// What takes a change with --canary back: rejected (a host refuses it, fails, or does not answer), or failed
+    /// (only the latter two)
+    #[arg(long, value_name = "WHAT", requires = "canary", default_value = "rejected", value_parser = parse_abort_on)]
+    pub(super) abort_on: AbortOn,
+    /// About the update
+    #[command(flatten)]
+    pub(super) message: Message,
+}
+
 /// Whether secrets are shown.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Secrets {
@@ -346,7 +368,54 @@ fn parse_message(text: &str) -> Result<String, String> {
     }
 }
 
+/// Longest time that can be waited, in seconds: a week.
+const LONGEST: u64 = 7 * 24 * 3600;
+
+/// `30`, `30s`, `5m` or `1h` in seconds.
+pub(super) fn parse_seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "h" => 3600,
+        "m" => 60,
+        _ => 1,
+    };
+    let time = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    match time {
+        Some(time) if time <= LONGEST => Ok(time),
+        Some(_) => Err("it is longer than a week".to_owned()),
+        None => Err("give a time such as 30s, 5m or 1h".to_owned()),
+    }
+}
+
+fn parse_abort_on(text: &str) -> Result<AbortOn, String> {
+    match text {
+        "rejected" => Ok(AbortOn::Rejected),
+        "failed" => Ok(AbortOn::Failed),
+        "latency" => Err("the latency of requests is not compared yet; give rejected or failed".to_owned()),
+        _ => Err("give rejected or failed".to_owned()),
+    }
+}
+
 /// A prefix may end in a slash.
 fn parse_prefix(text: &str) -> Result<KeyPath, cfg_client::Error> {
     KeyPath::parse(text.strip_suffix('/').filter(|text| !text.is_empty()).unwrap_or(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("30", 30), ("0s", 0), ("5m", 300), ("1h", 3600), ("168h", LONGEST)] {
+            assert_eq!(parse_seconds(text), Ok(seconds));
+        }
+        for text in ["", "s", "-1", "1d", "1.5s", "169h", "99999999999999999999"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
+        assert!(parse_abort_on("latency").is_err_and(|problem| problem.contains("not compared yet")));
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Head {
     pub(crate) time: String,
     /// `user@host`
     pub(crate) by: String,
-    /// What was done: set, edit, delete, rename, revert, import, freeze, thaw, found.
+    /// What was done: set, edit, delete, rename, revert, import, apply, freeze, thaw, rollout, undo, found.
     pub(crate) action: String,
     /// What the author says.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ mod diff;
 mod edit;
 mod editor;
 mod freeze;
+mod hearing;
 mod history;
 mod host;
 mod journal;
@@ -19,6 +20,7 @@ mod place;
 mod read;
 mod reference;
 mod refs;
+mod rollout;
 mod running;
 mod secret;
 mod status;
@@ -26,13 +28,14 @@ mod targets;
 mod transfer;
 mod validate;
 mod vpool;
+mod wanted;
 mod watch;
 mod whole;
 mod write;
 
 pub(crate) use author::now;
 pub(crate) use command::ConfigCommand;
-use command::StoreCommand;
+use command::{ApplyArgs, StoreCommand};
 pub(crate) use reference::help_markdown;
 
 use std::time::Duration;
@@ -55,7 +58,7 @@ use crate::output;
 /// How often all endpoints are tried: somebody waits for the answer.
 const ROUNDS: usize = 5;
 
-/// The same for a watch, which shall outlive the restart of a store: more than half a minute.
+/// The same for what goes on for long, such as a watch, and shall outlive the restart of a store: more than half a minute.
 const WATCH_ROUNDS: usize = 20;
 
 /// A command at work.
@@ -79,7 +82,9 @@ pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<(), Failure
         ConfigCommand::Schema => return reference::schema(),
         ConfigCommand::Sample => return reference::sample(global.json),
     };
-    let rounds = if matches!(command, StoreCommand::Watch { .. }) { WATCH_ROUNDS } else { ROUNDS };
+    let lasting =
+        matches!(command, StoreCommand::Watch { .. } | StoreCommand::Apply(_) | StoreCommand::Rollout(_));
+    let rounds = if lasting { WATCH_ROUNDS } else { ROUNDS };
     let (runtime, session) = open(global, rounds)?;
     runtime.block_on(session.run(command))
 }
@@ -159,14 +164,34 @@ impl Session {
                 self.thaw(&host, vpool.as_deref(), message.text).await
             }
             StoreCommand::Resume { id: Some(id), abort } => self.resume(&id, abort).await,
-            StoreCommand::Apply { directory, target, prune, dry_run, allow_reset, wait, message } => {
-                let (wait, note) = (Duration::from_secs(wait), message.text);
-                let directory = directory.as_deref();
-                let wish = apply::Wish { directory, prune, dry_run, allow_reset, wait, note };
-                self.apply(&self.targets(&target)?, wish).await
-            }
+            StoreCommand::Apply(arguments) => self.apply_as(arguments).await,
+            StoreCommand::Rollout(command) => self.rollout(command).await,
             looking => self.look(looking).await,
         }
+    }
+
+    /// `ovs config apply`, at once or in stages.
+    async fn apply_as(&self, arguments: ApplyArgs) -> Result<(), Failure> {
+        let targets = self.targets(&arguments.target)?;
+        let ApplyArgs { directory, prune, dry_run, allow_reset, wait, message, .. } = &arguments;
+        let (directory, note) = (directory.as_deref(), message.text.clone());
+        if let Some(canary) = &arguments.canary {
+            let plan = rollout::Plan {
+                directory,
+                set: &arguments.set,
+                prune: *prune,
+                sizes: canary,
+                wait: *wait,
+                pause: arguments.pause,
+                abort_on: arguments.abort_on,
+                allow_reset: *allow_reset,
+                note,
+            };
+            return self.roll_out(&targets, plan).await;
+        }
+        let wait = Duration::from_secs(*wait);
+        let (prune, dry_run, allow_reset) = (*prune, *dry_run, *allow_reset);
+        self.apply(&targets, apply::Wish { directory, prune, dry_run, allow_reset, wait, note }).await
     }
 
     /// The commands that change nothing.
@@ -196,7 +221,8 @@ impl Session {
             | StoreCommand::Import { .. }
             | StoreCommand::Freeze { .. }
             | StoreCommand::Thaw { .. }
-            | StoreCommand::Apply { .. } => Ok(()),
+            | StoreCommand::Apply { .. }
+            | StoreCommand::Rollout { .. } => Ok(()),
         }
     }
 

@@ -105,7 +105,7 @@ fn is_record(key: &[u8]) -> bool {
     let of_service =
         |parts: &[&str]| matches!(parts, ["feedback", ..] | ["update" | "status" | "last_status" | "frozen"]);
     match parts.as_slice() {
-        ["update"] | ["rollouts", ..] => true,
+        ["update"] | ["rollouts" | "rollout_drivers", ..] => true,
         ["hosts" | "proxies", _, rest @ ..] => of_service(rest),
         _ => false,
     }

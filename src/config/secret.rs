@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use volumedriver::parameters::Parameters;
 
 use super::place::escaped;
+use super::rollout::Rollouts;
 
 /// What stands in place of a secret.
 pub(crate) use cfg_schema::MASK;
@@ -104,6 +105,9 @@ impl Content {
 
     /// Replaces each secret by [`MASK`]; returns them by their JSON pointers.
     pub(crate) fn mask(&mut self, key: &KeyPath) -> BTreeMap<String, Json> {
+        if let (Some(_), Content::Json(document)) = (Rollouts::place(key.as_str()), &mut *self) {
+            return mask_rollout(document);
+        }
         let mut found = BTreeMap::new();
         let declared = Declared::of(key);
         let secret = declared.is_none() && is_secret(key.as_str().rsplit('/').next().unwrap_or_default());
@@ -160,6 +164,32 @@ impl Content {
         }
         Ok(())
     }
+}
+
+/// The same for the document of a roll-out: each new and old value is masked as the document that it is for. An old
+/// value is a text, and goes as a whole if there is a secret in it.
+fn mask_rollout(document: &mut Json) -> BTreeMap<String, Json> {
+    let mut found = BTreeMap::new();
+    for member in ["changes", "old"] {
+        let Some(values) = document.get_mut(member).and_then(Json::as_object_mut) else { continue };
+        for (path, value) in values {
+            let key = KeyPath::parse(path).unwrap_or_else(|_| KeyPath::root());
+            let pointer = format!("/{member}/{}", escaped(path));
+            if member == "changes" {
+                let mut content = Content::Json(std::mem::take(value));
+                let secrets = content.mask(&key);
+                *value = content.shown();
+                found
+                    .extend(secrets.into_iter().map(|(inner, secret)| (format!("{pointer}{inner}"), secret)));
+            } else if let Some(old @ Json::String(_)) = value.get_mut("value") {
+                let text = old.as_str().unwrap_or_default();
+                if text == MASK || !Content::of(text.as_bytes()).mask(&key).is_empty() {
+                    found.insert(format!("{pointer}/value"), std::mem::replace(old, MASK.into()));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Calls `f` with each secret and its pointer.
@@ -297,6 +327,40 @@ mod tests {
                 "/s3_connection_password",
                 "/x/0/s3_connection_password"
             ]
+        );
+    }
+
+    #[test]
+    fn a_rollout_shows_the_secrets_of_no_host() {
+        let path = "/ovs/vpools/g/hosts/h/config/backend_connection_manager";
+        let old = json!({"s3_connection_password": "old"}).to_string();
+        let document = json!({
+            "changes": {path: {"s3_connection_password": "new", "local_connection_path": "/x"}, "/other": null},
+            "old": {path: {"host": "h", "revision": 5, "value": old}, "/other": {"host": "h", "value": "{}"}},
+        });
+        let at = key("/ovs/vpools/g/rollouts/3f2a9c01");
+        let mut masked = Content::Json(document.clone());
+        let escaped = escaped(path);
+        let pointers: Vec<String> = masked.mask(&at).into_keys().collect();
+        assert_eq!(
+            pointers,
+            [format!("/changes/{escaped}/s3_connection_password"), format!("/old/{escaped}/value")]
+        );
+        let shown = masked.shown();
+        assert_eq!(
+            shown["changes"][path],
+            json!({"s3_connection_password": "***", "local_connection_path": "/x"})
+        );
+        assert_eq!(
+            (&shown["old"][path]["value"], &shown["old"]["/other"]["value"]),
+            (&json!("***"), &json!("{}"))
+        );
+        masked.unmask(&at, Some(&Content::Json(document.clone()))).expect("stored");
+        assert_eq!(masked, Content::Json(document.clone()));
+        let mut elsewhere = Content::Json(document);
+        assert!(
+            elsewhere.mask(&key("/ovs/vpools/g/rollouts/a/b")).len() == 1,
+            "by the names of members only"
         );
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use cfg_client::{Content as ListContent, KeyPath};
+use cfg_client::{Content as ListContent, KeyPath, Pair};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
@@ -13,6 +13,7 @@ use super::change::{Edit, Intent};
 use super::check::Check;
 use super::journal::Done;
 use super::read::text;
+use super::rollout::Rollouts;
 use super::secret::Content;
 use super::write::{key_of, not_stored};
 use super::{Session, counted};
@@ -58,8 +59,10 @@ impl Session {
             documents: Map::new(),
             texts: Map::new(),
         };
-        // What hangs on a lease is the state of a process, not configuration.
-        for pair in pairs.into_iter().filter(|pair| pair.lease == 0) {
+        // What hangs on a lease is the state of a process, and a roll-out that of a change: no configuration.
+        let is_state =
+            |pair: &Pair| pair.lease != 0 || Rollouts::place(&String::from_utf8_lossy(&pair.key)).is_some();
+        for pair in pairs.into_iter().filter(|pair| !is_state(pair)) {
             let Ok(key) = key_of(&pair) else {
                 let key = String::from_utf8_lossy(&pair.key).into_owned();
                 eprintln!("ovs: {key:?} is no key that ovs can name; it is left out");

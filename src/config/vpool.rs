@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use cfg_client::{Content as ListContent, KeyPath};
 use serde_json::json;
 
-use super::change::{Edit, Intent};
+use super::change::Intent;
 use super::check::{Check, Report};
 use super::journal::Done;
-use super::place::Place;
-use super::write::{TRIES, busy, changed, given};
+use super::wanted::Wanted;
+use super::write::{TRIES, busy};
 use super::{Session, counted, failure_of};
 use crate::failure::Failure;
 
@@ -23,21 +23,13 @@ impl Session {
         check: Check,
     ) -> Result<(), Failure> {
         let hosts = KeyPath::parse(&format!("/ovs/vpools/{guid}/hosts")).map_err(failure_of)?;
-        // Checked before the store is asked: the section is the same for all hosts.
-        let place =
-            |host: &str| Place::parse(&format!("{hosts}/{host}/config/{section}")).map_err(Failure::usage);
-        let (text, value) = given(&place("host")?, value)?;
+        let wanted = [Wanted::parse(guid, section, value)?];
         let intent = Intent::new("set", note)?;
         for _ in 0..TRIES {
             let mut edits = Vec::new();
             let names = self.hosts(&hosts).await?;
             for host in &names {
-                let place = place(host)?;
-                let before = self.current(&place.key).await?;
-                let after = changed(&place, &text, &value, before.as_ref())?;
-                if before.as_ref().is_none_or(|before| before.value[..] != after[..]) {
-                    edits.push(Edit { key: place.key, before, after: Some(after), other: None });
-                }
+                edits.extend(self.edits_of_values(guid, host, &wanted).await?);
             }
             let done = match edits.is_empty() {
                 true => Some(Done { revision: 0, report: Report::default() }),

@@ -1,5 +1,6 @@
 //! The answer of a process to one update: the JSON at `feedback/<id>`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,22 @@ impl Feedback {
         }
         Ok(feedback)
     }
+}
+
+/// The answer to the update `id` whose key was written at `revision`, among those of a host by their ids: of one that
+/// was superseded that of the newer one. `None`: there is none yet.
+pub fn answer<'f>(feedback: &'f BTreeMap<String, Feedback>, id: &str, revision: i64) -> Option<&'f Feedback> {
+    let mut found = feedback.get(id).filter(|feedback| feedback.revision >= revision)?;
+    // Ids that name one another would lead in a circle.
+    for _ in 0..feedback.len() {
+        match (found.outcome, &found.by) {
+            (Outcome::Superseded, Some(by)) if *by != found.id => {
+                found = feedback.get(by).filter(|feedback| feedback.revision > revision)?;
+            }
+            _ => return Some(found),
+        }
+    }
+    None
 }
 
 /// A feedback that is stored: what decides about its place.

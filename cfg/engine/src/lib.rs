@@ -3,7 +3,8 @@
 //! [`Engine`] is a state machine, one for each process. It is told what happened ([`Input`]) and says what to do
 //! ([`Output`]); a shell beside it has the store, the components and the clock. Below it, and of use without it:
 //! [`Snapshot`] resolves references, [`Values`] knows what runs and what is stored, [`Update`], [`Feedback`] and
-//! [`Status`] are what stands in the store (`docs/formats/config-update.md`).
+//! [`Status`] are what stands in the store (`docs/formats/config-update.md`). Beside it stands what brings a change to
+//! several hosts in stages: a [`Rollout`] and its [`Driver`].
 //!
 //! A service makes its parameters a [`Configuration`] by one line:
 //!
@@ -75,6 +76,7 @@ mod feedback;
 mod fit;
 mod options;
 mod references;
+mod rollout;
 mod running;
 mod secret;
 mod status;
@@ -84,10 +86,14 @@ pub use engine::{
     Broken, Engine, Input, Output, ReadFailure, Reading, Scope, Source, Standing, Start, UpdateKey, Written,
 };
 pub use feedback::{
-    Applied, Feedback, KEPT, KEPT_RECENT, Kept, Mixed, Outcome, Pending, RECENT, Rejected, Runs, trim,
+    Applied, Feedback, KEPT, KEPT_RECENT, Kept, Mixed, Outcome, Pending, RECENT, Rejected, Runs, answer, trim,
 };
 pub use options::Options;
 pub use references::{Limits, REF, Snapshot, Targets};
+pub use rollout::{
+    Abort, AbortOn, Answer, Asked, Cause, Conflict, Driver, Ended, Heard, HostWrite, KeyWrite, Old, Progress,
+    ROLLOUT_VERSION, Reason, Rollout, State, Step,
+};
 pub use running::{Checked, Configuration, Plan, Values, with_waiting};
 pub use status::{Process, Status};
 pub use update::{ID_LIMIT, Malformed, Update, is_id};
