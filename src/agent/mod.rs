@@ -35,6 +35,8 @@ const NEWS: usize = 64;
 const STATUS_TTL: Duration = Duration::from_secs(10);
 /// Pause between tries to reach a store that is away.
 const RETRY: Duration = Duration::from_secs(1);
+/// How old the time in the last good copy may become while the store is heard of.
+const REFRESH: Duration = Duration::from_secs(3600);
 /// How long the end waits for what is on its way to the store.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -128,6 +130,10 @@ struct Drive {
     /// Documents refer to others, which are not watched: they are looked at with each sign of life.
     refers: bool,
     gone: bool,
+    /// What the last good copy holds: its revision and its documents, and when it was written.
+    kept: (i64, Documents, Instant),
+    /// [`REFRESH`]
+    refresh: Duration,
 }
 
 impl Drive {
@@ -155,6 +161,8 @@ impl Drive {
             changed: false,
             refers: false,
             gone: false,
+            kept: (0, Documents::new(), Instant::now()),
+            refresh: REFRESH,
         }
     }
 
@@ -168,6 +176,7 @@ impl Drive {
         drop(news);
         let mut life = interval(STATUS_TTL / 3);
         let mut stopping = false;
+        self.kept = (start.revision, start.documents.clone(), Instant::now());
         self.tell(Input::Started(Box::new(start))).await;
         match read {
             None => self.away().await,
@@ -251,7 +260,10 @@ impl Drive {
                 self.say(token, Words::Feedback(feedback));
             }
             Output::WriteStatus { token, status } => self.say(token, Words::Status(status)),
-            Output::Keep { revision, documents } => self.keep(revision, documents).await,
+            Output::Keep { revision, documents } => {
+                self.kept = (revision, documents, Instant::now());
+                self.keep().await;
+            }
             Output::Exit => self.gone = true,
         }
     }
@@ -291,9 +303,11 @@ impl Drive {
         }
     }
 
-    async fn keep(&mut self, revision: i64, documents: Documents) {
-        let revision = u64::try_from(revision).unwrap_or(0);
-        let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents };
+    /// Writes the last good copy.
+    async fn keep(&mut self) {
+        let (revision, documents, _) = &self.kept;
+        let revision = u64::try_from(*revision).unwrap_or(0);
+        let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents: documents.clone() };
         let copy = LastGood::new(&self.url, &snapshot, SystemTime::now());
         let path = self.last_good.clone();
         let kept = spawn_blocking(move || copy.write(&path)).await;
@@ -334,8 +348,14 @@ impl Drive {
                 self.write();
             }
             Done::Lived(lived, writer) => {
+                let heard_of = writer.has_lease();
                 self.writer = Some(writer);
                 match lived {
+                    // The age of the copy is that of the last contact, however seldom the configuration changes.
+                    Ok(true) if heard_of && self.kept.2.elapsed() >= self.refresh => {
+                        self.kept.2 = Instant::now();
+                        self.keep().await;
+                    }
                     Ok(true) => {}
                     Ok(false) => self.tell(Input::StatusLost).await,
                     Err(error) => {

@@ -162,6 +162,8 @@ struct Bench {
     place: Place,
     board: Board,
     agent: Agent,
+    /// The last good copy.
+    copy: PathBuf,
 }
 
 impl Bench {
@@ -184,6 +186,7 @@ impl Bench {
         };
         let mut drive = Drive::new(surroundings);
         drive.options.prepare_deadline = deadline;
+        drive.refresh = Duration::from_millis(1);
         drive.engine = Engine::new(drive.options.clone(), process);
         let start = Start {
             values: Parameters::read(&documents).parameters.expect("valid"),
@@ -196,7 +199,7 @@ impl Bench {
         };
         let (stop, stopped) = oneshot::channel();
         let agent = Agent { stop, task: tokio::spawn(drive.run(start, stopped)) };
-        Bench { store, place, board, agent }
+        Bench { store, place, board, agent, copy: directory.path("last_good") }
     }
 
     /// Stores documents, asks for an update, and waits for its answer.
@@ -369,6 +372,38 @@ async fn an_end_while_one_is_prepared(running: Running, directory: &etcd::Direct
     }
     bench.board.change(|planted| planted.gate = true);
     bench.board.notes(&["undone", "undone"]).await;
+}
+
+/// As long as the store is heard of, the copy is no older than the last contact.
+async fn a_copy_stays_young(running: Running, directory: &etcd::Directory) {
+    let bench = Bench::start(&running, directory, PATIENCE).await;
+    bench.status(|_| true).await;
+    let first = LastGood::read(&bench.copy).expect("a copy");
+    let younger = async {
+        loop {
+            let copy = LastGood::read(&bench.copy).expect("a copy");
+            if copy.read_at_ms > first.read_at_ms {
+                return copy;
+            }
+            // sleep: bounded polling of a file
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let younger = timeout(PATIENCE, younger).await.expect("it is written again");
+    assert_eq!(LastGood { read_at_ms: first.read_at_ms, ..younger }, first, "the time alone is another one");
+    timeout(PATIENCE, bench.agent.stop()).await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_stays_young_on_the_store() {
+    let directory = etcd::Directory::new();
+    a_copy_stays_young(Running::ours(&directory).await, &directory).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_stays_young_on_etcd() {
+    let directory = etcd::Directory::new();
+    a_copy_stays_young(Running::Etcd(etcd::Cluster::start(1)), &directory).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

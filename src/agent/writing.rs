@@ -135,6 +135,11 @@ impl Writer {
         Err(Error::Unknown { problem: "the status was written twice without an answer".to_owned() })
     }
 
+    /// Whether there is a lease to keep: without one a sign of life asks nothing of the store.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// A sign of life. False: the status is gone with its lease.
     pub(crate) async fn live(&mut self) -> Result<bool, Error> {
         let Some(lease) = self.lease else { return Ok(true) };
