@@ -2,7 +2,7 @@
 //! the answer does not wait for this disk too. One at a time; of those that wait the newest counts.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cfg_client::{LastGood, Snapshot};
 use cfg_schema::Documents;
@@ -21,8 +21,10 @@ pub(super) struct Keeper {
     cluster_id: Option<u64>,
     /// The file.
     path: PathBuf,
-    /// What is to be written next, with its revision.
-    next: Option<(i64, Documents)>,
+    /// What the copy holds or will hold, with its revision, and since when.
+    newest: (i64, Documents, Instant),
+    /// That is still to be written.
+    due: bool,
     /// Of the copy that is being written; dropped, it does not wait for the answer any more.
     held: Option<oneshot::Sender<()>>,
     busy: bool,
@@ -31,22 +33,40 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Copies of what is at `url`, to the file `path`.
     pub(super) fn new(url: String, cluster_id: Option<u64>, path: PathBuf) -> Keeper {
-        Keeper { url, cluster_id, path, next: None, held: None, busy: false }
+        let newest = (0, Documents::new(), Instant::now());
+        Keeper { url, cluster_id, path, newest, due: false, held: None, busy: false }
+    }
+
+    /// The copy has these documents already.
+    pub(super) fn holds(&mut self, revision: i64, documents: Documents) {
+        self.newest = (revision, documents, Instant::now());
     }
 
     /// These documents are to be kept.
     pub(super) fn put(&mut self, revision: i64, documents: Documents) {
-        self.next = Some((revision, documents));
+        self.newest = (revision, documents, Instant::now());
+        self.due = true;
+    }
+
+    /// The store is heard of, so the copy may be as young as that; it is written again once it is older than `after`.
+    pub(super) fn refresh(&mut self, after: Duration) {
+        if self.newest.2.elapsed() >= after {
+            self.newest.2 = Instant::now();
+            self.due = true;
+        }
     }
 
     /// What writes the next copy, if there is one and none is being written. At its end [`Keeper::ended`] is due.
     pub(super) fn begin(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let (revision, documents) = self.next.take_if(|_| !self.busy)?;
+        if self.busy || !std::mem::take(&mut self.due) {
+            return None;
+        }
         self.busy = true;
         let (held, released) = oneshot::channel::<()>();
         self.held = Some(held);
-        let revision = u64::try_from(revision).unwrap_or(0);
-        let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents };
+        let (revision, documents, _) = &self.newest;
+        let revision = u64::try_from(*revision).unwrap_or(0);
+        let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents: documents.clone() };
         let copy = LastGood::new(&self.url, &snapshot, SystemTime::now());
         let path = self.path.clone();
         Some(async move {
@@ -110,6 +130,11 @@ mod tests {
         assert_eq!(kept(&path), Some(7));
         keeper.ended();
         assert!(keeper.begin().is_none() && keeper.is_idle());
+        keeper.refresh(Duration::from_secs(3600));
+        assert!(keeper.begin().is_none(), "it is young");
+        keeper.refresh(Duration::ZERO);
+        keeper.begin().expect("the same again").await;
+        assert_eq!(kept(&path), Some(7));
         std::fs::remove_dir_all(&directory).expect("removed");
     }
 }

@@ -198,6 +198,7 @@ impl Drive {
         let mut timing = self.timing.clone();
         let mut life = signs_of_life(&timing.borrow_and_update());
         let mut stopping = false;
+        self.keeper.holds(start.revision, start.documents.clone());
         self.tell(Input::Started(Box::new(start))).await;
         match read {
             None => self.away().await,
@@ -386,8 +387,14 @@ impl Drive {
                 self.write();
             }
             Done::Lived(lived, writer) => {
+                let heard_of = writer.has_lease();
                 self.writer = Some(writer);
                 match lived {
+                    // The age of the copy is that of the last contact, however seldom the configuration changes.
+                    Ok(true) if heard_of => {
+                        self.keeper.refresh(self.timing.borrow().refresh);
+                        self.keep();
+                    }
                     Ok(true) => {}
                     Ok(false) => self.tell(Input::StatusLost).await,
                     Err(error) => {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use cfg_client::{Item, StoreUrl, Transaction, Write};
+use cfg_client::{Item, LastGood, StoreUrl, Transaction, Write};
 use cfg_engine::{Broken, Mixed, Outcome, Runs, Source};
 use cfg_schema::{Documents, Problem};
 use cfg_store::{ApiOptions, Beginning, RaftOptions, Server};
@@ -162,6 +162,8 @@ struct Bench {
     place: Place,
     board: Board,
     agent: Agent,
+    /// The last good copy.
+    copy: PathBuf,
 }
 
 impl Bench {
@@ -174,7 +176,14 @@ impl Bench {
         let deadline = u64::try_from(deadline.as_millis()).expect("not long");
         let documents = Documents::from([
             ("nbd".to_owned(), json!({"nbd_max_connections": 5})),
-            ("updates".to_owned(), json!({"update_prepare_timeout_ms": deadline})),
+            (
+                "updates".to_owned(),
+                json!({
+                    "update_prepare_timeout_ms": deadline,
+                    "update_status_ttl_secs": 3,
+                    "update_last_good_refresh_ms": 100,
+                }),
+            ),
         ]);
         let mut revision = 0;
         for (section, document) in &documents {
@@ -198,7 +207,22 @@ impl Bench {
             frozen: false,
             standing: Vec::new(),
         };
-        Bench { store, place, board, agent: Agent::start(surroundings, start) }
+        let agent = Agent::start(surroundings, start);
+        Bench { store, place, board, agent, copy: directory.path("last_good") }
+    }
+
+    /// The last good copy, as soon as it is `right`.
+    async fn copied(&self, right: impl Fn(&LastGood) -> bool) -> LastGood {
+        let copied = async {
+            loop {
+                if let Some(copy) = LastGood::read(&self.copy).ok().filter(|copy| right(copy)) {
+                    return copy;
+                }
+                // sleep: bounded polling of a file
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, copied).await.expect("it is written")
     }
 
     /// Stores documents, asks for an update, and waits for its answer.
@@ -309,8 +333,11 @@ async fn components_that_panic(running: Running, directory: &etcd::Directory) {
 }
 
 async fn prepares_that_do_not_end(running: Running, directory: &etcd::Directory) {
-    let bench = Bench::start(&running, directory, Duration::from_millis(300)).await;
-    let before = bench.status(|_| true).await;
+    let bench = Bench::start(&running, directory, PATIENCE).await;
+    let shorter = json!({"updates": {"update_prepare_timeout_ms": 300}});
+    assert_eq!(bench.update("shorter", shorter).await.outcome, Outcome::Applied);
+    bench.board.notes(&["committed", "committed"]).await;
+    let before = bench.status(|status| status.last_feedback.as_deref() == Some("shorter")).await;
     bench.plant(Does::Waits);
     let late = bench.update("late", json!({"nbd": {"nbd_max_connections": 6}})).await;
     assert_eq!(late.outcome, Outcome::Rejected);
@@ -371,6 +398,27 @@ async fn an_end_while_one_is_prepared(running: Running, directory: &etcd::Direct
     }
     bench.board.change(|planted| planted.gate = true);
     bench.board.notes(&["undone", "undone"]).await;
+}
+
+/// As long as the store is heard of, the copy is no older than the last contact.
+async fn a_copy_stays_young(running: Running, directory: &etcd::Directory) {
+    let bench = Bench::start(&running, directory, PATIENCE).await;
+    let first = bench.copied(|_| true).await;
+    let younger = bench.copied(|copy| copy.read_at_ms > first.read_at_ms).await;
+    assert_eq!(LastGood { read_at_ms: first.read_at_ms, ..younger }, first, "the time alone is another one");
+    timeout(PATIENCE, bench.agent.stop()).await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_stays_young_on_the_store() {
+    let directory = etcd::Directory::new();
+    a_copy_stays_young(Running::ours(&directory).await, &directory).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_stays_young_on_etcd() {
+    let directory = etcd::Directory::new();
+    a_copy_stays_young(Running::Etcd(etcd::Cluster::start(1)), &directory).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

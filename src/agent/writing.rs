@@ -164,6 +164,11 @@ impl Writer {
         self.heard && self.lease.is_some()
     }
 
+    /// Whether there is a lease to keep: without one a sign of life asks nothing of the store.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// A sign of life. False: the status is gone with its lease.
     pub(crate) async fn live(&mut self) -> Result<bool, Error> {
         let Some(lease) = self.lease else { return Ok(true) };
