@@ -10,6 +10,7 @@ use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::cfg::Server;
+use harness::random::Random;
 use serde_json::{Value, json};
 use vpool::{Fleet, VPOOL, different, name};
 
@@ -264,6 +265,76 @@ fn what_others_wrote_stays(fleet: &Fleet) {
     assert_eq!((stored(0).as_str(), stored(1).as_str(), stored(2).as_str()), ("90\n", "81\n", "91\n"));
 }
 
+/// A process that stands still lives, and says nothing.
+fn a_host_that_is_silent_is_no_yes(fleet: &Fleet) {
+    let still = |name: &str| fleet.drivers[2].as_ref().expect("it runs").signal(name);
+    still("STOP");
+    let refused = staged(fleet, &["--wait", "3s", "--set", "nbd|nbd_max_connections=86"], 1);
+    assert_eq!((&refused["state"], &refused["reason"]["host"]), (&json!("refused"), &json!(name(2))));
+    assert!(refused["reason"]["problem"].as_str().expect("words").contains("within 3 s"), "{refused}");
+    still("CONT");
+    // A stage of which nothing is known does not make the next one begin.
+    let (cli, id) = Staged::begin(fleet, "87");
+    cli.signal("KILL");
+    still("STOP");
+    let resumed = fleet.command(&["rollout", "resume", &id, "--pause", "0s"]);
+    let mut resumed =
+        Staged(Some({ resumed }.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("started")));
+    await_stage(fleet, &id, 2);
+    let aborted = fleet.run(&["rollout", "abort", &id, "--json"], 0).json();
+    still("CONT");
+    assert_eq!((&aborted["state"], &aborted["reason"]["cause"]), (&json!("undone"), &json!("aborted")));
+    resumed.ended(4);
+}
+
+/// Waits until a roll-out is in a stage.
+#[track_caller]
+fn await_stage(fleet: &Fleet, id: &str, stage: u64) {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let shown = fleet.run(&["rollout", "show", id, "--json"], 0).json();
+        if shown["stage"] == json!(stage) {
+            return;
+        }
+        assert!(Instant::now() < end, "not in stage {stage}: {shown}");
+        std::thread::yield_now();
+    }
+}
+
+/// Killed whenever; in the end all have the new value or all have the old one.
+fn killed_at_any_moment(fleet: &Fleet) {
+    let (mut random, seed) = Random::announced("a roll-out is killed");
+    let value_of =
+        |host: usize| fleet.run(&["get", &format!("{}|nbd_max_connections", key(host, "nbd"))], 0).out;
+    for round in 0..harness::rounds(3, 40) {
+        let (old, new) = (200 + round, 201 + round);
+        fleet.all(&["set", "nbd|nbd_max_connections", &old.to_string()], 0);
+        fleet.all(&["apply"], 0);
+        let set = format!("nbd|nbd_max_connections={new}");
+        let mut command = fleet.command(&["apply", "--vpool", VPOOL, "--canary", "1,1", "--set", &set]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+        let staged = Staged(Some(child));
+        // sleep: the kill comes at a moment that nothing announces
+        std::thread::sleep(Duration::from_millis(random.below(700)));
+        staged.signal("KILL");
+        drop(staged);
+        let list = fleet.run(&["rollout", "list", "--json"], 0).json();
+        let open = |rollout: &&Value| {
+            ["checking", "applying"].contains(&rollout["state"].as_str().expect("a state"))
+        };
+        let rollout = list.as_array().expect("a list").iter().find(open);
+        println!("seed {seed}, round {round}: {}", rollout.map_or(&Value::Null, |rollout| &rollout["hosts"]));
+        let mut wanted = None;
+        if let Some(id) = rollout.map(|rollout| rollout["id"].as_str().expect("an id")) {
+            let (command, value) = if random.below(2) == 0 { ("resume", new) } else { ("abort", old) };
+            fleet.run(&["rollout", command, id], 0);
+            wanted = Some(value.to_string());
+        }
+        let value = wanted.unwrap_or_else(|| value_of(0).trim().to_owned());
+        all_have(fleet, value.parse().expect("a number"));
+    }
+}
+
 /// Nothing prints a secret, and none is left when it is over.
 fn secrets_are_kept(fleet: &Fleet) {
     let secret = "backend_connection_manager|s3_connection_password";
@@ -328,6 +399,8 @@ fn by_several_hands(server: Server) {
     another_goes_on(&fleet);
     another_takes_it_back(&fleet);
     what_others_wrote_stays(&fleet);
+    a_host_that_is_silent_is_no_yes(&fleet);
+    killed_at_any_moment(&fleet);
     secrets_are_kept(&fleet);
     what_is_wrong_is_refused(&fleet);
 }

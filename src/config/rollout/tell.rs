@@ -226,7 +226,7 @@ pub(super) fn summary(rollout: &Rollout) -> String {
     let mut line = format!("roll-out {} is {}", rollout.id, stage(rollout));
     if rollout.state == State::Done {
         line = format!("{line}: {} of {} hosts applied it", count(Some(Ended::Applied)), outcomes.len());
-        for (number, what) in [(count(None), "are down"), (count(Some(Ended::Rejected)), "reject it")] {
+        for (number, what) in [(count(None), "down"), (count(Some(Ended::Rejected)), "rejected it")] {
             if number > 0 {
                 line = format!("{line}, {number} {what}");
             }
