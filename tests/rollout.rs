@@ -1,6 +1,6 @@
 //! `ovs config apply --canary` and `ovs config rollout`: changes that reach the drivers of a vPool in stages, and are
-//! taken back when a host refuses them, when somebody wants it, and after the command was killed. With the configuration
-//! store and with Debian's etcd in its place.
+//! taken back when a host refuses them, when somebody wants it, and after the command was killed. With the
+//! configuration store and with Debian's etcd in its place.
 
 mod cli_node;
 mod harness;
@@ -231,6 +231,19 @@ fn another_goes_on(fleet: &Fleet) {
     fleet.run(&["rollout", "abort", &id], 4).assert_error("is done");
 }
 
+/// A driver that stood still while another took its place does nothing any more.
+fn who_lost_the_right_writes_nothing(fleet: &Fleet) {
+    let (mut cli, id) = Staged::begin(fleet, "80");
+    cli.signal("STOP");
+    fleet.run(&["rollout", "resume", &id, "--pause", "0s"], 0);
+    fleet.all(&["set", "nbd|nbd_max_connections", "81"], 0);
+    fleet.all(&["apply"], 0);
+    cli.signal("CONT");
+    let words = cli.ended(4);
+    assert!(words.contains("the right to drive"), "{words}");
+    all_have(fleet, 81);
+}
+
 /// Somebody else takes it back, while the one who drives it lives.
 fn another_takes_it_back(fleet: &Fleet) {
     let (mut cli, id) = Staged::begin(fleet, "82");
@@ -274,8 +287,10 @@ fn a_host_that_is_silent_is_no_yes(fleet: &Fleet) {
     assert!(refused["reason"]["problem"].as_str().expect("words").contains("within 3 s"), "{refused}");
     still("CONT");
     // A stage of which nothing is known does not make the next one begin.
-    let (cli, id) = Staged::begin(fleet, "87");
-    cli.signal("KILL");
+    let (mut cli, id) = Staged::begin(fleet, "87");
+    cli.signal("INT");
+    cli.ended(1);
+    // It counts as one that lives until its lease ends, which is long enough for the next stage to begin.
     still("STOP");
     let resumed = fleet.command(&["rollout", "resume", &id, "--pause", "0s"]);
     let mut resumed =
@@ -370,6 +385,12 @@ fn what_is_wrong_is_refused(fleet: &Fleet) {
     for command in ["show", "resume", "abort"] {
         fleet.run(&["rollout", command, "nobody"], 3).assert_error("there is no roll-out \"nobody\"");
     }
+    let directory = std::env::temp_dir().join(format!("ovs-rollout-large-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    std::fs::write(directory.join("large.json"), json!({"text": "x".repeat(200 << 10)}).to_string())
+        .expect("written");
+    refused(&[directory.to_str().expect("a name"), "--canary", "1"], 5, "a roll-out has at most 512 KiB");
+    let _ = std::fs::remove_dir_all(directory);
     let bad = format!("/ovs/vpools/{VPOOL}/rollouts/bad");
     for document in [r#"{"version":1}"#, r#"{"version":2}"#, "[]"] {
         fleet.run(&["set", &bad, document], 0);
@@ -392,25 +413,46 @@ fn what_is_wrong_is_refused(fleet: &Fleet) {
     fleet.run(&["delete", &bad], 0);
 }
 
-fn by_several_hands(server: Server) {
-    let place = server.place("rollout-hands");
+/// A store with three drivers.
+fn small(server: Server, test: impl Fn(&Fleet)) {
+    let place = server.place("rollout-small");
     let fleet = Fleet::start(server, &place, 3);
     fleet.standing("in-sync", 3);
-    another_goes_on(&fleet);
-    another_takes_it_back(&fleet);
-    what_others_wrote_stays(&fleet);
-    a_host_that_is_silent_is_no_yes(&fleet);
-    killed_at_any_moment(&fleet);
-    secrets_are_kept(&fleet);
-    what_is_wrong_is_refused(&fleet);
+    test(&fleet);
+}
+
+fn by_several_hands(fleet: &Fleet) {
+    another_goes_on(fleet);
+    who_lost_the_right_writes_nothing(fleet);
+    another_takes_it_back(fleet);
+    what_others_wrote_stays(fleet);
+}
+
+fn with_trouble(fleet: &Fleet) {
+    fleet.all(&["set", "nbd|nbd_max_connections", "81"], 0);
+    fleet.all(&["apply"], 0);
+    a_host_that_is_silent_is_no_yes(fleet);
+    killed_at_any_moment(fleet);
+    secrets_are_kept(fleet);
+    what_is_wrong_is_refused(fleet);
 }
 
 #[test]
 fn a_rollout_passes_through_several_hands_in_the_store() {
-    by_several_hands(Server::Store);
+    small(Server::Store, by_several_hands);
 }
 
 #[test]
 fn a_rollout_passes_through_several_hands_in_etcd() {
-    by_several_hands(Server::Etcd);
+    small(Server::Etcd, by_several_hands);
+}
+
+#[test]
+fn a_rollout_gets_through_trouble_in_the_store() {
+    small(Server::Store, with_trouble);
+}
+
+#[test]
+fn a_rollout_gets_through_trouble_in_etcd() {
+    small(Server::Etcd, with_trouble);
 }
