@@ -3,120 +3,20 @@
 
 mod cli_node;
 mod harness;
+mod vpool;
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
-
-use cli_node::{DataDir, Driver, Printed, ended, ovs};
-use harness::cfg::{Running, Server};
-use serde_json::{Map, Value, json};
-
-const VPOOL: &str = "fleet";
+use harness::cfg::Server;
+use serde_json::json;
+use vpool::{Fleet, VPOOL, different, name};
 
 /// Drivers; all of them with `OVS_SOAK`.
 fn size() -> usize {
     if harness::soak() { 40 } else { 8 }
 }
 
-/// A store with drivers.
-struct Fleet {
-    store: Running,
-    directories: Vec<DataDir>,
-    drivers: Vec<Option<Driver>>,
-}
-
-/// The name of a host.
-fn name(host: usize) -> String {
-    format!("h{host:02}")
-}
-
-impl Fleet {
-    fn start(server: Server, place: &harness::place::Place) -> Fleet {
-        let store = server.start(place.root(), "store");
-        let mut documents = Map::new();
-        for host in 0..size() {
-            for (section, document) in [
-                (
-                    "scocache",
-                    json!({"segment_size": "1MiB", "reserve_size": "16MiB", "segments_ready_min": 1}),
-                ),
-                ("volume_manager", json!({"run_size": "1MiB", "data_threads": 1})),
-            ] {
-                documents
-                    .insert(format!("/ovs/vpools/{VPOOL}/hosts/{}/config/{section}", name(host)), document);
-            }
-        }
-        let mut export = json!({"format": "ovs-config", "version": 1, "cluster_id": "", "revision": 0});
-        export["documents"] = documents.into();
-        let file = place.path("documents.json");
-        std::fs::write(&file, export.to_string()).expect("written");
-        let mut fleet = Fleet {
-            store,
-            directories: (0..size()).map(|_| DataDir::new()).collect(),
-            drivers: (0..size()).map(|_| None).collect(),
-        };
-        fleet.run(&["import", &file], 0);
-        fleet.begin(0..size());
-        fleet
-    }
-
-    /// Starts hosts, and waits until all are ready.
-    fn begin(&mut self, hosts: std::ops::Range<usize>) {
-        let store = self.store.client_url.replace("http://", "etcd://");
-        for host in hosts.clone() {
-            let url = format!("{store}/ovs/vpools/{VPOOL}/hosts/{}/config", name(host));
-            self.drivers[host] = Some(Driver::begin(&self.directories[host], &url, &[]));
-        }
-        for host in hosts {
-            if let Some(driver) = &mut self.drivers[host] {
-                driver.ready(&self.directories[host]);
-            }
-        }
-    }
-
-    /// `ovs config …`
-    #[track_caller]
-    fn run(&self, arguments: &[&str], code: i32) -> Printed {
-        let mut command = ovs(&["config"]);
-        let endpoint = self.store.client_url.replace("http://", "etcd://");
-        command.args(arguments).env("OVS_ENDPOINT", endpoint);
-        ended(command, code)
-    }
-
-    /// The same for the vPool.
-    #[track_caller]
-    fn all(&self, arguments: &[&str], code: i32) -> Value {
-        self.run(&[arguments, &["--vpool", VPOOL, "--json"]].concat(), code).json()
-    }
-
-    /// The hosts by their state, as soon as there are `count` of `state`.
-    #[track_caller]
-    fn standing(&self, state: &str, count: usize) -> Vec<Value> {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let code = if state == "in-sync" && count == size() { 0 } else { 7 };
-            let mut command = ovs(&["config", "status", "--vpool", VPOOL, "--json"]);
-            command.env("OVS_ENDPOINT", self.store.client_url.replace("http://", "etcd://"));
-            let output = command.output().expect("runs");
-            let shown: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
-            if shown.iter().filter(|host| host["standing"] == state).count() == count {
-                assert_eq!(output.status.code(), Some(code), "{shown:?}");
-                return shown;
-            }
-            assert!(Instant::now() < end, "not {count} {state}: {shown:?}");
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// Different values of one field of the status.
-fn different(shown: &[Value], field: &str) -> BTreeSet<String> {
-    shown.iter().map(|host| host["status"][field].to_string()).collect()
-}
-
 fn a_fleet_takes_updates(server: Server) {
     let place = server.place("fleet");
-    let mut fleet = Fleet::start(server, &place);
+    let mut fleet = Fleet::start(server, &place, size());
     let before = fleet.standing("in-sync", size());
     let hash = different(&before, "config_hash");
     assert_eq!(hash.len(), 1, "equal documents, equal hashes: {hash:?}");

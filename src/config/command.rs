@@ -170,8 +170,8 @@ pub(crate) enum StoreCommand {
         #[command(flatten)]
         checks: Checks,
     },
-    /// Ask processes to take what is stored for them, wait for their answers and print them; with --canary bring a change
-    /// to a vPool in stages, and take it back everywhere if a host refuses it
+    /// Ask processes to take what is stored for them, wait for their answers and print them; with --canary bring a
+    /// change to a vPool in stages, and take it back everywhere if a host refuses it
     Apply(ApplyArgs),
     /// Show changes that reach a vPool in stages, go on with one, or take one back
     #[command(subcommand)]

@@ -58,7 +58,8 @@ use crate::output;
 /// How often all endpoints are tried: somebody waits for the answer.
 const ROUNDS: usize = 5;
 
-/// The same for what goes on for long, such as a watch, and shall outlive the restart of a store: more than half a minute.
+/// The same for what goes on for long, such as a watch, and shall outlive the restart of a store: more than half a
+/// minute.
 const WATCH_ROUNDS: usize = 20;
 
 /// A command at work.

@@ -8,7 +8,8 @@ const GOLDEN: &str = concat!(
     r#"{"version":1,"id":"3f2a9c01","by":"eve@h-1","time":"2026-11-21T17:34:56Z","note":"more clients","#,
     r#""changes":{"/ovs/vpools/g/hosts/h1/config/nbd":{"nbd_max_connections":64},"#,
     r#""/ovs/vpools/g/hosts/h2/config/nbd":{"nbd_max_connections":64}},"#,
-    r#""old":{"/ovs/vpools/g/hosts/h1/config/nbd":{"host":"h1","revision":812,"value":"{\"nbd_max_connections\": 8}"},"#,
+    r#""old":{"/ovs/vpools/g/hosts/h1/config/nbd":"#,
+    r#"{"host":"h1","revision":812,"value":"{\"nbd_max_connections\": 8}"},"#,
     r#""/ovs/vpools/g/hosts/h2/config/nbd":{"host":"h2","revision":0,"value":null}},"#,
     r#""stages":[["h1"],["h2"]],"skipped":{"h3":"frozen"},"wait_secs":30,"pause_secs":0,"abort_on":"rejected","#,
     r#""allow_reset":false,"state":"undoing","stage":2,"#,
@@ -18,7 +19,8 @@ const GOLDEN: &str = concat!(
     r#""h2":{"apply":{"update":"3f2a9c01-stage-2","revision":830,"live":true,"#,
     r#""answer":{"outcome":"rejected","problem":"nbd.nbd_port = 70000: must be a whole number from 0 to 65535"}}}},"#,
     r#""abort":{"by":"adam@h-2","time":"2026-11-21T17:40:00Z","note":"too many"},"#,
-    r#""reason":{"cause":"rejected","host":"h2","problem":"nbd.nbd_port = 70000: must be a whole number from 0 to 65535"},"#,
+    r#""reason":{"cause":"rejected","host":"h2","#,
+    r#""problem":"nbd.nbd_port = 70000: must be a whole number from 0 to 65535"},"#,
     r#""conflicts":[{"key":"/ovs/vpools/g/hosts/h2/config/nbd","revision":829}]}"#
 );
 

@@ -75,7 +75,8 @@ pub(crate) struct Which {
 struct Options {
     /// How long the driver's key outlives it. Default: 10 s.
     lease: Duration,
-    /// How long another driver is waited for before one gives up taking its place: longer than its lease. Default: 15 s.
+    /// How long another driver is waited for before one gives up taking its place: longer than its lease. Default:
+    /// 15 s.
     takeover: Duration,
     /// How much longer than the wait of the undo an abort waits for the driver that does it. Default: 60 s.
     abort: Duration,

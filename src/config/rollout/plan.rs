@@ -118,7 +118,7 @@ impl Session {
     pub(in crate::config) async fn roll_out(&self, targets: &Targets, plan: Plan<'_>) -> Result<(), Failure> {
         if plan.directory.is_none() && plan.set.is_empty() {
             return Err(Failure::usage(
-                "--canary brings documents to one host after the other, so it has to know them: give a DIRECTORY, or --set",
+                "--canary writes documents when a host has its turn, so it must know them: give a DIRECTORY, or --set",
             ));
         }
         let options = Options::default();
@@ -214,7 +214,7 @@ impl Session {
 
     /// Whether the document, and each host's part of it, can be written at once.
     fn fits(&self, rollout: Rollout, outline: &Outline, intent: &Intent) -> Result<Rollout, Failure> {
-        let advice = "bring the sections out one after the other, or give fewer hosts their own vPool";
+        let advice = "bring out fewer sections at a time, or do without --canary";
         let largest = rollout.largest();
         if largest > DOCUMENT_LIMIT {
             let (needed, limit) = (largest.div_ceil(1024), DOCUMENT_LIMIT >> 10);
@@ -285,15 +285,13 @@ impl Session {
     async fn open(&self, keys: &Keys, rollout: &Rollout) -> Result<Failure, Failure> {
         let (id, at) = (&keys.id, tell::stage(rollout));
         let advice = match self.driver_of(keys).await? {
-            Some(driver) => format!(
-                "driven by {}; wait for it, or take it back with `ovs config rollout abort {id}`",
-                super::lease::named(&driver)
-            ),
-            None => format!(
-                "driven by nobody; `ovs config rollout resume {id}` goes on, `ovs config rollout abort {id}` takes it back"
-            ),
+            Some(driver) => format!("driven by {}; wait for it", super::lease::named(&driver)),
+            None => format!("driven by nobody; `ovs config rollout resume {id}` goes on"),
         };
-        let message = format!("the vPool {} has an open roll-out, {id} ({at}), {advice}", keys.vpool);
+        let message = format!(
+            "the vPool {} has an open roll-out, {id} ({at}), {advice}; `ovs config rollout abort {id}` takes it back",
+            keys.vpool
+        );
         Ok(Failure::new(Kind::Conflict, message))
     }
 }

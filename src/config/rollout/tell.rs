@@ -226,7 +226,7 @@ pub(super) fn summary(rollout: &Rollout) -> String {
     let mut line = format!("roll-out {} is {}", rollout.id, stage(rollout));
     if rollout.state == State::Done {
         line = format!("{line}: {} of {} hosts applied it", count(Some(Ended::Applied)), outcomes.len());
-        for (number, what) in [(count(None), "are down"), (count(Some(Ended::Rejected)), "reject it")] {
+        for (number, what) in [(count(None), "down"), (count(Some(Ended::Rejected)), "rejected it")] {
             if number > 0 {
                 line = format!("{line}, {number} {what}");
             }
@@ -281,4 +281,79 @@ pub(super) fn failure(rollout: &Rollout, wanted: Wanted) -> Option<Failure> {
         }
     };
     Some(Failure::new(kind, format!("roll-out {id}: {reason}; {end}{late}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/ovs/vpools/g/hosts/h1/config/backend_connection_manager";
+
+    fn rollout(state: &str, reason: &Json, conflicts: &Json) -> Rollout {
+        let apply = |host: &str, outcome: &str| {
+            let answer = json!({"outcome": outcome, "problem": "late"});
+            let undo = json!({"update": "r-undo", "revision": 9, "live": true, "answer": answer});
+            let asked = json!({"update": "r-stage-1", "revision": 8, "live": true});
+            (host.to_owned(), json!({"apply": asked, "undo": undo}))
+        };
+        let hosts: serde_json::Map<String, Json> = match state {
+            "refused" => serde_json::Map::new(),
+            _ => [apply("h1", "silent")].into_iter().collect(),
+        };
+        let new = json!({"s3_connection_password": "new", "s3_connection_port": 1, "list": [1, 2]});
+        let old = json!({"s3_connection_password": "old", "s3_connection_port": 1, "list": [1]}).to_string();
+        let document = json!({
+            "version": 1, "id": "r", "by": "eve@h", "time": "now", "stages": [["h1"]], "wait_secs": 1,
+            "pause_secs": 0, "abort_on": "rejected", "allow_reset": false, "state": state, "stage": 1,
+            "changes": {PATH: new}, "old": {PATH: {"host": "h1", "revision": 5, "value": old}},
+            "hosts": hosts, "reason": reason, "conflicts": conflicts,
+        });
+        Rollout::read("r", document.to_string().as_bytes(), 10).expect("a roll-out")
+    }
+
+    #[test]
+    fn the_exit_code_says_how_it_ended() {
+        let reason = |cause: &str| json!({"cause": cause, "host": "h1", "problem": "no"});
+        let conflicts = json!([{"key": PATH, "revision": 7}]);
+        let kind = |state: &str, cause: &str, conflicts: &Json, wanted: Wanted| {
+            let failure = failure(&rollout(state, &reason(cause), conflicts), wanted);
+            failure.map(|failure| failure.kind())
+        };
+        for (cause, expected) in [
+            ("rejected", Kind::Rejected),
+            ("failed", Kind::Failed),
+            ("conflict", Kind::Conflict),
+            ("aborted", Kind::Conflict),
+        ] {
+            for state in ["refused", "undone"] {
+                assert_eq!(kind(state, cause, &json!([]), Wanted::Done), Some(expected), "{state} {cause}");
+                assert_eq!(kind(state, cause, &json!([]), Wanted::Undone), None, "{state} {cause}");
+            }
+            assert_eq!(kind("undone", cause, &conflicts, Wanted::Done), Some(Kind::Conflict));
+            assert_eq!(kind("undone", cause, &conflicts, Wanted::Undone), Some(Kind::Conflict));
+        }
+        let done = rollout("done", &Json::Null, &json!([]));
+        assert!(failure(&done, Wanted::Done).is_none());
+        assert_eq!(failure(&done, Wanted::Undone).map(|failure| failure.kind()), Some(Kind::Conflict));
+        let undone = rollout("undone", &reason("failed"), &json!([]));
+        let words = failure(&undone, Wanted::Done).expect("a failure").to_string();
+        assert_eq!(
+            words,
+            "roll-out r: h1: no; every host has its old values again; they are stored, but not taken by h1: \
+             `ovs config status` shows more"
+        );
+    }
+
+    #[test]
+    fn changes_are_told_once_and_without_secrets() {
+        let rollout = rollout("done", &Json::Null, &json!([]));
+        assert_eq!(
+            changes(&rollout),
+            [
+                "backend_connection_manager|list.1: - -> 2 (1 host)",
+                "backend_connection_manager|s3_connection_password: \"***\" -> \"***\" (1 host)"
+            ]
+        );
+        assert!(!described(&rollout, None).contains("new\""));
+    }
 }

@@ -9,14 +9,17 @@ use serde_json::Value as Json;
 /// The version of the document.
 pub const ROLLOUT_VERSION: u32 = 1;
 
-/// Most bytes of a problem that is kept.
-pub(super) const TEXT_LIMIT: usize = 256;
+/// Most bytes of a host's problem that are kept: the whole is in its feedback.
+pub(super) const TEXT_LIMIT: usize = 160;
+
+/// Most bytes of a reason that are kept.
+pub(super) const REASON_LIMIT: usize = 1024;
 
 /// Bytes that the progress of one host takes at most, its problems included.
-const HOST_BYTES: usize = 2560;
+const HOST_BYTES: usize = 1536;
 
 /// Bytes that the state of the whole takes at most.
-const STATE_BYTES: usize = 4096;
+const STATE_BYTES: usize = 8192;
 
 /// A staged change with its progress.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]

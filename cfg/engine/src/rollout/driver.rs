@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::document::{
-    AbortOn, Answer, Asked, Cause, Conflict, Ended, Progress, Reason, Rollout, State, TEXT_LIMIT,
+    AbortOn, Answer, Asked, Cause, Conflict, Ended, Progress, REASON_LIMIT, Reason, Rollout, State,
+    TEXT_LIMIT,
 };
 use crate::Update;
 use crate::feedback::{Feedback, Outcome, Runs, answer};
@@ -23,8 +24,8 @@ pub struct Heard {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Ask these hosts, which live, for a dry run by this update. To be taken to [`Driver::begin`], then stored with the
-    /// document in one transaction.
+    /// Ask these hosts, which live, for a dry run by this update. To be given to [`Driver::begin`], then stored with
+    /// the document in one transaction.
     Ask {
         /// The update of all.
         update: Update,
@@ -264,7 +265,7 @@ impl Driver {
             self.stop(
                 Cause::Failed,
                 None,
-                "no host of the first stage lives, so nothing is known of the change",
+                "no host of the first stage answered, so nothing is known of the change",
             );
             return None;
         }
@@ -387,7 +388,7 @@ impl Driver {
     fn stop(&mut self, cause: Cause, host: Option<&str>, problem: &str) {
         let written = self.rollout.hosts.values().any(|progress| progress.apply.is_some());
         self.rollout.state = if written { State::Undoing } else { State::Refused };
-        let problem = shortened(problem);
+        let problem = shortened(problem, REASON_LIMIT);
         self.rollout.reason = Some(Reason { cause, host: host.map(str::to_owned), problem });
         self.dirty = true;
     }
@@ -449,18 +450,18 @@ fn ended(feedback: &Feedback) -> Option<Answer> {
         Outcome::Superseded => return None,
     };
     let problems: Vec<String> = rejected.chain(mixed).collect();
-    Some(Answer { outcome, problem: shortened(&problems.join("; ")) })
+    Some(Answer { outcome, problem: shortened(&problems.join("; "), TEXT_LIMIT) })
 }
 
 fn cause(outcome: Ended) -> Cause {
     if outcome == Ended::Rejected { Cause::Rejected } else { Cause::Failed }
 }
 
-/// One line of at most [`TEXT_LIMIT`] bytes.
-fn shortened(text: &str) -> String {
+/// One line of at most `limit` bytes.
+fn shortened(text: &str, limit: usize) -> String {
     let text = text.replace(char::is_control, " ");
     match text.len() {
-        length if length > TEXT_LIMIT => format!("{}…", &text[..text.floor_char_boundary(TEXT_LIMIT)]),
+        length if length > limit => format!("{}…", &text[..text.floor_char_boundary(limit)]),
         _ => text,
     }
 }
