@@ -308,12 +308,21 @@ impl World {
 
     fn stop_store(&mut self) {
         self.tally.store_stops += 1;
+        if self.below(2) == 0 {
+            // It may be started without the store.
+            let (host, kill) = (self.any_host(), self.below(2) == 0);
+            self.end_life(host, kill);
+        }
         let revision = self.tree.revision();
         self.server.kill();
         self.tell(|| format!("the store stops behind {revision}"));
-        let mut ended = Vec::new();
+        let mut ended: Vec<(usize, usize)> = Vec::new();
         for _ in 0..self.below(3) {
             let host = self.any_host();
+            if ended.iter().any(|(other, _)| *other == host) {
+                // What it said last may still have come to the store, and would be taken for words of the next life.
+                continue;
+            }
             if self.hosts[host].driver.is_none() {
                 self.begin(host);
                 if self.came_up(host, revision) {
