@@ -309,7 +309,7 @@ pub fn changed(random: &mut Random, history: &History, config: &str) -> (String,
         1 => ("nbd", "colour"),
         2 => ("strange", "key"),
         3 => random.pick(NO_EFFECT).0,
-        4..8 => *random.pick(SUBJECT.restart),
+        4..10 => *random.pick(SUBJECT.restart),
         _ => *random.pick(SUBJECT.dynamic),
     };
     let section = name.0.to_owned();

@@ -1,5 +1,6 @@
 //! Processes on a store, in which anything happens in any order.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::AddAssign;
@@ -35,7 +36,7 @@ macro_rules! tally {
 
 tally! {
     steps lives refused_starts stale_starts degraded_starts frozen_starts kills ends store_stops store_pauses
-    applied dry_runs rejected superseded at_start frozen looks
+    applied pending dry_runs rejected superseded at_start frozen looks
 }
 
 /// One process, whether it runs or not.
@@ -307,12 +308,21 @@ impl World {
 
     fn stop_store(&mut self) {
         self.tally.store_stops += 1;
+        if self.below(2) == 0 {
+            // It may be started without the store.
+            let (host, kill) = (self.any_host(), self.below(2) == 0);
+            self.end_life(host, kill);
+        }
         let revision = self.tree.revision();
         self.server.kill();
         self.tell(|| format!("the store stops behind {revision}"));
-        let mut ended = Vec::new();
+        let mut ended: Vec<(usize, usize)> = Vec::new();
         for _ in 0..self.below(3) {
             let host = self.any_host();
+            if ended.iter().any(|(other, _)| *other == host) {
+                // What it said last may still have come to the store, and would be taken for words of the next life.
+                continue;
+            }
             if self.hosts[host].driver.is_none() {
                 self.begin(host);
                 if self.came_up(host, revision) {
@@ -434,17 +444,25 @@ impl World {
         }
         let history = self.history();
         for number in 0..self.hosts.len() {
+            // Who answered an update; what was on its way when a store stood still may come after the next one's.
+            let mut answered: BTreeMap<i64, u32> = BTreeMap::new();
             for life in self.hosts[number].lives.clone() {
-                match judge(&history, &self.hosts[number].place, &life) {
-                    Ok(state) => self.count(state.as_ref()),
-                    Err(problem) => panic!("{problem}"),
+                let state = judge(&history, &self.hosts[number].place, &life);
+                let Some(state) = state.unwrap_or_else(|problem| panic!("{problem}")) else { continue };
+                for revision in state.sent.keys() {
+                    let before = answered.insert(*revision, life.pid).filter(|_| !life.cut);
+                    assert_eq!(before, None, "{revision} is answered by {} as well", life.pid);
                 }
+                if life.cut {
+                    answered.clear();
+                }
+                self.count(&state);
             }
         }
     }
 
-    fn count(&mut self, state: Option<&State>) {
-        let (Some(state), tally) = (state, &mut self.tally) else { return };
+    fn count(&mut self, state: &State) {
+        let tally = &mut self.tally;
         tally.degraded_starts += u64::from(state.source == Source::Degraded);
         tally.frozen_starts += u64::from(state.source == Source::Frozen);
         for feedback in state.sent.values() {
@@ -457,6 +475,7 @@ impl World {
                 _ => &mut tally.rejected,
             };
             *field += 1;
+            tally.pending += u64::from(!feedback.at_start && !feedback.pending_restart.is_empty());
         }
     }
 }
