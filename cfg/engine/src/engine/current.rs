@@ -127,8 +127,8 @@ impl<T: Configuration> Engine<T> {
         if newest {
             state.values.observe(&checked);
         }
-        let mut secrets = secret::secrets(&documents, &self.declarations);
-        secrets.extend(secret::secrets(&state.values.running.documents(), &self.declarations));
+        let mut secrets = secret::secrets(&documents, self.declarations);
+        secrets.extend(secret::secrets(&state.values.running.documents(), self.declarations));
         let plan = match checked.plan {
             Ok(plan) => plan,
             Err(problems) => {

@@ -35,7 +35,7 @@ use queue::{Queue, Waiting};
 pub struct Engine<T> {
     options: Options,
     process: Process,
-    declarations: Vec<SectionDeclaration>,
+    declarations: &'static [SectionDeclaration],
     schema: String,
     /// `None`: it has not started.
     state: Option<State<T>>,
@@ -95,7 +95,7 @@ impl<T: Configuration> Engine<T> {
         Engine {
             options,
             process,
-            schema: cfg_schema::schema_hash(&declarations),
+            schema: cfg_schema::schema_hash(declarations),
             declarations,
             state: None,
             queue: Queue::default(),
@@ -336,7 +336,7 @@ impl<T: Configuration> Engine<T> {
         }
         let token = self.tokens + 1;
         let mut outbox = std::mem::take(&mut self.outbox);
-        let next = outbox.next(token, |outbox| self.status_with(outbox));
+        let next = outbox.next(token, busy, |outbox| self.status_with(outbox));
         self.outbox = outbox;
         match next {
             None => return,
