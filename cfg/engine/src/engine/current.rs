@@ -17,6 +17,13 @@ pub(super) struct Current<T> {
     step: Step<T>,
 }
 
+impl<T> Current<T> {
+    /// Whether what is stored was read and found good.
+    pub(super) fn is_past_reading(&self) -> bool {
+        !matches!(self.step, Step::Reading { .. })
+    }
+}
+
 #[derive(Debug)]
 enum Step<T> {
     /// `newest`: not at the revision of the update, which is forgotten.

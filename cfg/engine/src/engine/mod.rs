@@ -334,6 +334,9 @@ impl<T: Configuration> Engine<T> {
         if !self.connected {
             return;
         }
+        // Between the reading of an update and its answer a status would be old as soon as it is stored, and the answer
+        // would wait for it.
+        let busy = self.current.as_ref().is_some_and(Current::is_past_reading);
         let token = self.tokens + 1;
         let mut outbox = std::mem::take(&mut self.outbox);
         let next = outbox.next(token, busy, |outbox| self.status_with(outbox));
@@ -353,6 +356,6 @@ impl<T: Configuration> Engine<T> {
 
     /// Problems as they are shown.
     fn shown(&self, problems: &[Problem], secrets: &BTreeSet<String>) -> Vec<Rejected> {
-        problems.iter().map(|problem| secret::shown(problem, &self.declarations, secrets)).collect()
+        problems.iter().map(|problem| secret::shown(problem, self.declarations, secrets)).collect()
     }
 }
