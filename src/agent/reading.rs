@@ -59,7 +59,15 @@ pub(crate) async fn read(
     rollout: Option<&str>,
     limits: &Limits,
 ) -> Result<Stored, Failed> {
-    let listing = store.list_path(&place.config, Content::Values, revision).await?;
+    let listing = store.list_path(&place.config, Content::Values, revision);
+    let (listing, frozen) = match revision {
+        // One does not have to wait for the other.
+        Some(at) => {
+            let (listing, frozen) = tokio::try_join!(listing, exists(store, &place.frozen, at))?;
+            (listing, Some(frozen))
+        }
+        None => (listing.await?, None),
+    };
     let (revision, cluster_id) = (listing.revision, listing.cluster_id);
     let documents = match cfg_client::documents(&place.config, &listing) {
         Ok(snapshot) => snapshot.documents,
@@ -80,7 +88,10 @@ pub(crate) async fn read(
             snapshot.targets.insert(path, target);
         }
     }
-    let frozen = exists(store, &place.frozen, revision).await?;
+    let frozen = match frozen {
+        Some(frozen) => frozen,
+        None => exists(store, &place.frozen, revision).await?,
+    };
     Ok(Stored { cluster_id, reading: Reading { revision, snapshot, frozen } })
 }
 
