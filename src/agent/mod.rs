@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cfg_client::{Error, Store};
-use cfg_engine::{Engine, Feedback, Input, Options, Output, Process, Start, Status, Written};
+use cfg_engine::{
+    Engine, Feedback, Input, Options, Output, Process, Scope, Start, Status, UpdateKey, Written,
+};
 use cfg_schema::{Change, Problem};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
@@ -122,6 +124,8 @@ struct Drive {
     words: Option<(u64, Words)>,
     /// What the writer writes is an answer.
     answering: bool,
+    /// The newest update keys that were seen: their revisions, and the ids of their answers.
+    standing: BTreeMap<Scope, (i64, Vec<String>)>,
     /// The store is asked until it answers.
     looking: bool,
     observing: bool,
@@ -151,6 +155,7 @@ impl Drive {
             life_due: false,
             words: None,
             answering: false,
+            standing: BTreeMap::new(),
             looking: false,
             observing: false,
             changed: false,
@@ -167,6 +172,7 @@ impl Drive {
         let (news, mut heard) = mpsc::channel(NEWS);
         let _watches = watching::watch(&self.store, &self.place, read.map(|read| read + 1), RETRY, &news);
         drop(news);
+        start.standing.iter().for_each(|standing| self.stands(&standing.key));
         let mut life = interval(STATUS_TTL / 3);
         let mut stopping = false;
         self.tell(Input::Started(Box::new(start))).await;
@@ -286,9 +292,10 @@ impl Drive {
             self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
         } else if let Some((token, words)) = self.words.take() {
             self.answering = matches!(words, Words::Feedback(_));
+            let standing: Vec<String> = self.standing.values().flat_map(|(_, ids)| ids).cloned().collect();
             self.jobs.spawn(async move {
                 let written = match words {
-                    Words::Feedback(feedback) => writer.feedback(&feedback).await,
+                    Words::Feedback(feedback) => writer.feedback(&feedback, &standing).await,
                     Words::Status(status) => writer.status(&status).await,
                 };
                 Done::Wrote(token, written, writer)
@@ -359,6 +366,7 @@ impl Drive {
             }
             Done::Looked(Ok(standing)) => {
                 self.looking = false;
+                standing.iter().for_each(|standing| self.stands(&standing.key));
                 self.tell(Input::Listed(standing)).await;
                 self.observe();
             }
@@ -390,12 +398,23 @@ impl Drive {
 
     async fn hear(&mut self, news: News) {
         match news {
-            News::Update(key) => self.tell(Input::Seen(key)).await,
+            News::Update(key) => {
+                self.stands(&key);
+                self.tell(Input::Seen(key)).await;
+            }
             News::Frozen(revision, frozen) => self.tell(Input::Frozen(revision, frozen)).await,
             News::Documents => self.observe(),
             News::Missed if !self.looking => self.look(Duration::ZERO),
             News::Missed => {}
             News::Away => self.away().await,
+        }
+    }
+
+    /// An update key stands: its answer is kept.
+    fn stands(&mut self, key: &UpdateKey) {
+        let known = self.standing.entry(key.scope).or_default();
+        if known.0 <= key.revision {
+            *known = (key.revision, reading::answer_ids(key, self.options.update_bytes));
         }
     }
 
