@@ -22,7 +22,7 @@ use cfg_engine::{
 use cfg_schema::{Change, Problem};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, sleep, sleep_until, timeout};
 use volumedriver::parameters::Parameters;
 
 use self::component::{Component, Guards, prepare_all};
@@ -37,6 +37,8 @@ const NEWS: usize = 64;
 const STATUS_TTL: Duration = Duration::from_secs(10);
 /// Pause between tries to reach a store that is away.
 const RETRY: Duration = Duration::from_secs(1);
+/// From a change of the documents until they are looked at. Often an update follows, which reads them itself.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// How long the end waits for what is on its way to the store.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -131,6 +133,9 @@ struct Drive {
     observing: bool,
     /// Documents changed since the last look was begun.
     changed: bool,
+    /// The newest revision at which documents are known to have changed, and when they are looked at.
+    newest: i64,
+    look_at: Option<tokio::time::Instant>,
     /// Documents refer to others, which are not watched: they are looked at with each sign of life.
     refers: bool,
     gone: bool,
@@ -159,6 +164,8 @@ impl Drive {
             looking: false,
             observing: false,
             changed: false,
+            newest: 0,
+            look_at: None,
             refers: false,
             gone: false,
         }
@@ -188,6 +195,12 @@ impl Drive {
                     Err(error) => tracing::error!(%error, "a job of the agent failed"),
                 },
                 Some(news) = heard.recv() => self.hear(news).await,
+                () = sleep_until(self.look_at.unwrap_or_else(tokio::time::Instant::now)), if self.look_at.is_some() => {
+                    self.look_at = None;
+                    if self.engine.status().observed_revision < self.newest {
+                        self.observe();
+                    }
+                }
                 _ = life.tick() => {
                     self.life_due = true;
                     self.write();
@@ -403,7 +416,10 @@ impl Drive {
                 self.tell(Input::Seen(key)).await;
             }
             News::Frozen(revision, frozen) => self.tell(Input::Frozen(revision, frozen)).await,
-            News::Documents => self.observe(),
+            News::Documents(revision) => {
+                self.newest = self.newest.max(revision);
+                self.look_at.get_or_insert(tokio::time::Instant::now() + LOOK_PAUSE);
+            }
             News::Missed if !self.looking => self.look(Duration::ZERO),
             News::Missed => {}
             News::Away => self.away().await,

@@ -26,8 +26,8 @@ enum Subject {
 pub(crate) enum News {
     /// An update key was written.
     Update(UpdateKey),
-    /// The documents are others, or may be.
-    Documents,
+    /// The documents are others since this revision.
+    Documents(i64),
     /// The process is frozen or thawed since this revision.
     Frozen(i64, bool),
     /// Something may have been missed, and has to be looked up.
@@ -90,7 +90,7 @@ async fn follow(
 /// What the changes of one revision mean.
 fn heard(subject: Subject, path: &KeyPath, revision: i64, events: Vec<Event>) -> Vec<News> {
     match subject {
-        Subject::Documents => vec![News::Documents],
+        Subject::Documents => vec![News::Documents(revision)],
         Subject::Frozen => {
             let of_key = |event: &Event| match event {
                 Event::Put(pair) => (pair.key == path.as_str()).then_some(true),
