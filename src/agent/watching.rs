@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cfg_client::{Event, Item, KeyPath, Store};
+use cfg_client::{Event, Item, KeyPath, Store, Watch};
 use cfg_engine::{Scope, UpdateKey};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -36,7 +36,8 @@ pub(crate) enum News {
     Away,
 }
 
-/// Watches everything that concerns the process, from revision `from` on; without it all is news at first.
+/// Watches everything that concerns the process over one stream, from revision `from` on; without it all is news at
+/// first.
 pub(crate) fn watch(
     store: &Store,
     place: &Place,
@@ -44,33 +45,34 @@ pub(crate) fn watch(
     retry: Duration,
     news: &mpsc::Sender<News>,
 ) -> JoinSet<()> {
+    let subjects = [
+        (Subject::Update(Scope::Host), place.update.clone()),
+        (Subject::Update(Scope::VPool), place.vpool_update.clone()),
+        (Subject::Documents, place.config.clone()),
+        (Subject::Frozen, place.frozen.clone()),
+    ];
+    let watch = store.watch_all(&subjects.each_ref().map(|(_, path)| path.clone()), from);
     let mut tasks = JoinSet::new();
-    for (subject, path) in [
-        (Subject::Update(Scope::Host), &place.update),
-        (Subject::Update(Scope::VPool), &place.vpool_update),
-        (Subject::Documents, &place.config),
-        (Subject::Frozen, &place.frozen),
-    ] {
-        tasks.spawn(follow(store.clone(), subject, path.clone(), from, retry, news.clone()));
-    }
+    tasks.spawn(follow(watch, subjects.into(), retry, news.clone()));
     tasks
 }
 
+/// `subjects` are those of the watch, in its order.
 async fn follow(
-    store: Store,
-    subject: Subject,
-    path: KeyPath,
-    from: Option<i64>,
+    mut watch: Watch,
+    subjects: Vec<(Subject, KeyPath)>,
     retry: Duration,
     news: mpsc::Sender<News>,
 ) {
-    let mut watch = store.watch(&path, from);
     loop {
-        let heard = match watch.next().await {
-            Ok(Item::Listed(_)) => vec![News::Missed],
-            Ok(Item::Changed { revision, events }) => heard(subject, &path, revision, events),
+        let heard = match watch.next_of().await {
+            Ok((_, Item::Listed(_))) => vec![News::Missed],
+            Ok((place, Item::Changed { revision, events })) => match subjects.get(place) {
+                Some((subject, path)) => heard(*subject, path, revision, events),
+                None => continue,
+            },
             Err(error) => {
-                tracing::debug!(%error, %path, "is not watched now");
+                tracing::debug!(%error, "nothing is watched now");
                 vec![News::Away]
             }
         };
