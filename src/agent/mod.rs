@@ -19,11 +19,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cfg_client::{Error, Store};
-use cfg_engine::{Engine, Feedback, Input, Options, Output, Process, Start, Status, Written};
+use cfg_engine::{
+    Engine, Feedback, Input, Options, Output, Process, Scope, Start, Status, UpdateKey, Written,
+};
 use cfg_schema::{Change, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use volumedriver::parameters::Parameters;
 
 use self::component::{Component, Guards, prepare_all};
@@ -140,11 +142,16 @@ struct Drive {
     words: Option<(u64, Words)>,
     /// What the writer writes is an answer.
     answering: bool,
+    /// The newest update keys that were seen: their revisions, and the ids of their answers.
+    standing: BTreeMap<Scope, (i64, Vec<String>)>,
     /// The store is asked until it answers.
     looking: bool,
     observing: bool,
     /// Documents changed since the last look was begun.
     changed: bool,
+    /// The newest revision at which documents are known to have changed, and when they are looked at.
+    newest: i64,
+    look_at: Option<tokio::time::Instant>,
     /// Documents refer to others, which are not watched: they are looked at with each sign of life.
     refers: bool,
     /// Told once when the status is stored, or cannot be.
@@ -177,9 +184,12 @@ impl Drive {
             life_due: false,
             words: None,
             answering: false,
+            standing: BTreeMap::new(),
             looking: false,
             observing: false,
             changed: false,
+            newest: 0,
+            look_at: None,
             refers: false,
             announce: Some(announce),
             gone: false,
@@ -195,6 +205,7 @@ impl Drive {
         let _watches =
             watching::watch(&self.store, &self.place, read.map(|read| read + 1), &self.timing, &news);
         drop(news);
+        start.standing.iter().for_each(|standing| self.stands(&standing.key));
         let mut timing = self.timing.clone();
         let mut life = signs_of_life(&timing.borrow_and_update());
         let mut stopping = false;
@@ -212,6 +223,12 @@ impl Drive {
                     Err(error) => tracing::error!(%error, "a job of the agent failed"),
                 },
                 Some(news) = heard.recv() => self.hear(news).await,
+                () = sleep_until(self.look_at.unwrap_or_else(tokio::time::Instant::now)), if self.look_at.is_some() => {
+                    self.look_at = None;
+                    if self.engine.status().observed_revision < self.newest {
+                        self.observe();
+                    }
+                }
                 _ = life.tick() => {
                     self.life_due = true;
                     self.write();
@@ -324,9 +341,10 @@ impl Drive {
             self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
         } else if let Some((token, words)) = self.words.take() {
             self.answering = matches!(words, Words::Feedback(_));
+            let standing: Vec<String> = self.standing.values().flat_map(|(_, ids)| ids).cloned().collect();
             self.jobs.spawn(async move {
                 let written = match words {
-                    Words::Feedback(feedback) => writer.feedback(&feedback).await,
+                    Words::Feedback(feedback) => writer.feedback(&feedback, &standing).await,
                     Words::Status(status) => writer.status(&status).await,
                 };
                 Done::Wrote(token, written, writer)
@@ -406,6 +424,7 @@ impl Drive {
             }
             Done::Looked(Ok(standing)) => {
                 self.looking = false;
+                standing.iter().for_each(|standing| self.stands(&standing.key));
                 self.tell(Input::Listed(standing)).await;
                 self.observe();
             }
@@ -432,12 +451,26 @@ impl Drive {
 
     async fn hear(&mut self, news: News) {
         match news {
-            News::Update(key) => self.tell(Input::Seen(key)).await,
+            News::Update(key) => {
+                self.stands(&key);
+                self.tell(Input::Seen(key)).await;
+            }
             News::Frozen(revision, frozen) => self.tell(Input::Frozen(revision, frozen)).await,
-            News::Documents => self.observe(),
+            News::Documents(revision) => {
+                self.newest = self.newest.max(revision);
+                self.look_at.get_or_insert(tokio::time::Instant::now() + self.timing.borrow().look_pause);
+            }
             News::Missed if !self.looking => self.look(Duration::ZERO),
             News::Missed => {}
             News::Away => self.away().await,
+        }
+    }
+
+    /// An update key stands: its answer is kept.
+    fn stands(&mut self, key: &UpdateKey) {
+        let known = self.standing.entry(key.scope).or_default();
+        if known.0 <= key.revision {
+            *known = (key.revision, reading::answer_ids(key, self.options.update_bytes));
         }
     }
 

@@ -37,7 +37,15 @@ pub(crate) async fn read(
     rollout: Option<&str>,
     limits: &Limits,
 ) -> Result<Stored, Error> {
-    let listing = store.list_path(&place.config, Content::Values, revision).await?;
+    let listing = store.list_path(&place.config, Content::Values, revision);
+    let (listing, frozen) = match revision {
+        // One does not have to wait for the other.
+        Some(at) => {
+            let (listing, frozen) = tokio::try_join!(listing, exists(store, &place.frozen, at))?;
+            (listing, Some(frozen))
+        }
+        None => (listing.await?, None),
+    };
     let (revision, cluster_id) = (listing.revision, listing.cluster_id);
     let mut problems = Vec::new();
     let documents = match cfg_client::documents(&place.config, &listing) {
@@ -68,7 +76,10 @@ pub(crate) async fn read(
             }
         }
     }
-    let frozen = exists(store, &place.frozen, revision).await?;
+    let frozen = match frozen {
+        Some(frozen) => frozen,
+        None => exists(store, &place.frozen, revision).await?,
+    };
     Ok(Stored { cluster_id, reading: Reading { revision, snapshot, frozen } })
 }
 
@@ -133,6 +144,15 @@ async fn changes_of(
     Ok(Ok(changes.iter().map(change).collect()))
 }
 
+/// The ids that the answer to an update key may have.
+pub(crate) fn answer_ids(key: &UpdateKey, update_bytes: usize) -> Vec<String> {
+    let own = match Update::read(&key.value, update_bytes) {
+        Ok(update) => Some(update.id),
+        Err(malformed) => malformed.id,
+    };
+    own.into_iter().chain([format!("r{}", key.revision)]).filter(|id| is_id(id)).collect()
+}
+
 /// The update keys that stand now, and whether this process has answered them.
 pub(crate) async fn standing(
     store: &Store,
@@ -147,12 +167,9 @@ pub(crate) async fn standing(
             Err(Error::Absent { .. }) => continue,
             Err(error) => return Err(error),
         };
-        let id = match Update::read(&pair.value, update_bytes) {
-            Ok(update) => update.id,
-            Err(malformed) => malformed.id.unwrap_or_default(),
-        };
+        let key = UpdateKey { scope, revision: pair.mod_revision, value: pair.value.to_vec() };
         let mut answered = false;
-        for id in [id, format!("r{}", pair.mod_revision)].iter().filter(|id| is_id(id)) {
+        for id in &answer_ids(&key, update_bytes) {
             match store.get(&place.feedback.join(id)?, revision).await {
                 Ok(feedback) => {
                     let written = Feedback::read(&feedback.value);
@@ -162,7 +179,6 @@ pub(crate) async fn standing(
                 Err(error) => return Err(error),
             }
         }
-        let key = UpdateKey { scope, revision: pair.mod_revision, value: pair.value.to_vec() };
         all.push(Standing { key, answered });
     }
     Ok(all)

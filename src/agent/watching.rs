@@ -1,6 +1,6 @@
 //! News from the store: update keys that are written, documents that change, a process that is frozen.
 
-use cfg_client::{Event, Item, KeyPath, Store};
+use cfg_client::{Event, Item, KeyPath, Store, Watch};
 use cfg_engine::{Scope, UpdateKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,8 +25,8 @@ enum Subject {
 pub(crate) enum News {
     /// An update key was written.
     Update(UpdateKey),
-    /// The documents are others, or may be.
-    Documents,
+    /// The documents are others since this revision.
+    Documents(i64),
     /// The process is frozen or thawed since this revision.
     Frozen(i64, bool),
     /// Something may have been missed, and has to be looked up.
@@ -35,7 +35,8 @@ pub(crate) enum News {
     Away,
 }
 
-/// Watches everything that concerns the process, from revision `from` on; without it all is news at first.
+/// Watches everything that concerns the process over one stream, from revision `from` on; without it all is news at
+/// first.
 pub(crate) fn watch(
     store: &Store,
     place: &Place,
@@ -43,33 +44,34 @@ pub(crate) fn watch(
     timing: &watch::Receiver<Timing>,
     news: &mpsc::Sender<News>,
 ) -> JoinSet<()> {
+    let subjects = [
+        (Subject::Update(Scope::Host), place.update.clone()),
+        (Subject::Update(Scope::VPool), place.vpool_update.clone()),
+        (Subject::Documents, place.config.clone()),
+        (Subject::Frozen, place.frozen.clone()),
+    ];
+    let watch = store.watch_all(&subjects.each_ref().map(|(_, path)| path.clone()), from);
     let mut tasks = JoinSet::new();
-    for (subject, path) in [
-        (Subject::Update(Scope::Host), &place.update),
-        (Subject::Update(Scope::VPool), &place.vpool_update),
-        (Subject::Documents, &place.config),
-        (Subject::Frozen, &place.frozen),
-    ] {
-        tasks.spawn(follow(store.clone(), subject, path.clone(), from, timing.clone(), news.clone()));
-    }
+    tasks.spawn(follow(watch, subjects.into(), timing.clone(), news.clone()));
     tasks
 }
 
+/// `subjects` are those of the watch, in its order.
 async fn follow(
-    store: Store,
-    subject: Subject,
-    path: KeyPath,
-    from: Option<i64>,
+    mut watch: Watch,
+    subjects: Vec<(Subject, KeyPath)>,
     timing: watch::Receiver<Timing>,
     news: mpsc::Sender<News>,
 ) {
-    let mut watch = store.watch(&path, from);
     loop {
-        let heard = match watch.next().await {
-            Ok(Item::Listed(_)) => vec![News::Missed],
-            Ok(Item::Changed { revision, events }) => heard(subject, &path, revision, events),
+        let heard = match watch.next_of().await {
+            Ok((_, Item::Listed(_))) => vec![News::Missed],
+            Ok((place, Item::Changed { revision, events })) => match subjects.get(place) {
+                Some((subject, path)) => heard(*subject, path, revision, events),
+                None => continue,
+            },
             Err(error) => {
-                tracing::debug!(%error, %path, "is not watched now");
+                tracing::debug!(%error, "nothing is watched now");
                 vec![News::Away]
             }
         };
@@ -90,7 +92,7 @@ async fn follow(
 /// What the changes of one revision mean.
 fn heard(subject: Subject, path: &KeyPath, revision: i64, events: Vec<Event>) -> Vec<News> {
     match subject {
-        Subject::Documents => vec![News::Documents],
+        Subject::Documents => vec![News::Documents(revision)],
         Subject::Frozen => {
             let of_key = |event: &Event| match event {
                 Event::Put(pair) => (pair.key == path.as_str()).then_some(true),

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use cfg_client::{Content, Error, Store, Transaction, Write};
-use cfg_engine::{Feedback, KEPT, Kept, Options, Status, Update, Written, trim};
+use cfg_client::{Content, Error, KeyRange, Store, Transaction, Write};
+use cfg_engine::{Feedback, Kept, Status, Written, trim};
 
 use super::place::Place;
+
+/// Old answers that go with one new one at most: a transaction has a limit, and the next answer takes more.
+const TRIMMED: usize = 64;
 
 /// Writes for one process. It is used by one job at a time.
 #[derive(Debug)]
@@ -27,25 +30,6 @@ struct Held {
     id: i64,
     /// The life that was asked for.
     ttl: Duration,
-}
-
-/// The ids under which the update keys that stand now are answered.
-async fn standing_ids(store: &Store, place: &Place) -> Result<Vec<String>, Error> {
-    let mut ids = Vec::new();
-    for key in [&place.update, &place.vpool_update] {
-        match store.get(key, None).await {
-            Ok(pair) => {
-                ids.push(format!("r{}", pair.mod_revision));
-                let limit = Options::default().update_bytes;
-                ids.extend(
-                    Update::read(&pair.value, limit).map_or_else(|wrong| wrong.id, |update| Some(update.id)),
-                );
-            }
-            Err(Error::Absent { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(ids)
 }
 
 /// What the engine is told of a failure.
@@ -73,56 +57,59 @@ impl Writer {
         self.ttl = ttl;
     }
 
-    /// Stores an answer, and deletes those that are too many.
-    pub(crate) async fn feedback(&mut self, feedback: &Feedback) -> Written {
-        written(self.try_feedback(feedback).await, "an answer to an update")
+    /// Stores an answer, and deletes those that are too many with the same write. Those with the ids `standing` answer
+    /// update keys that stand.
+    pub(crate) async fn feedback(&mut self, feedback: &Feedback, standing: &[String]) -> Written {
+        written(self.try_feedback(feedback, standing).await, "an answer to an update")
     }
 
-    async fn try_feedback(&mut self, feedback: &Feedback) -> Result<(), Error> {
+    async fn try_feedback(&mut self, feedback: &Feedback, standing: &[String]) -> Result<(), Error> {
         let key = self.place.feedback.join(&feedback.id)?;
-        let put = Transaction { compares: Vec::new(), writes: vec![Write::put(&key, feedback.text())] };
+        let gone = self.too_many(&feedback.id, standing);
+        let mut writes = vec![Write::put(&key, feedback.text())];
+        for id in &gone {
+            writes.push(Write::Delete(KeyRange::from(&self.place.feedback.join(id)?)));
+        }
+        let put = Transaction { compares: Vec::new(), writes };
         let revision = match self.store.transact(&put).await {
             // The same again is the same.
             Err(Error::Unknown { .. }) => self.store.transact(&put).await?,
             result => result?,
         };
-        if let Err(error) = self.trim(&feedback.id, revision).await {
-            tracing::debug!(%error, "old answers are deleted after the next one");
+        match &mut self.stored {
+            Some(stored) => {
+                stored.retain(|(id, ..)| *id != feedback.id && !gone.contains(id));
+                stored.push((feedback.id.clone(), revision, Instant::now()));
+            }
+            None => match self.look().await {
+                Ok(stored) => self.stored = Some(stored),
+                Err(error) => tracing::debug!(%error, "old answers are looked for after the next one"),
+            },
         }
         Ok(())
     }
 
-    async fn trim(&mut self, id: &str, revision: i64) -> Result<(), Error> {
+    /// The stored answers that are too many beside the new one `id`.
+    fn too_many(&self, id: &str, standing: &[String]) -> Vec<String> {
         let now = Instant::now();
-        if self.stored.is_none() {
-            let listing = self.store.list(&self.place.feedback.below(), Content::Keys, None).await?;
-            let folder = self.place.feedback.folder();
-            let id = |key: &[u8]| str::from_utf8(key).ok()?.strip_prefix(&folder).map(str::to_owned);
-            let known = listing.pairs.iter();
-            self.stored =
-                Some(known.filter_map(|pair| Some((id(&pair.key)?, pair.mod_revision, now))).collect());
-        }
-        let stored = self.stored.get_or_insert_default();
-        stored.retain(|(known, ..)| known != id);
-        stored.push((id.to_owned(), revision, now));
-        if stored.len() <= KEPT {
-            return Ok(());
-        }
-        let standing = standing_ids(&self.store, &self.place).await?;
         let kept = |(id, revision, at): &(String, i64, Instant)| Kept {
             id: id.clone(),
             revision: *revision,
             standing: standing.contains(id),
             age: now - *at,
         };
-        for gone in trim(stored.iter().map(kept).collect()) {
-            let key = self.place.feedback.join(&gone)?;
-            self.store.delete(&cfg_client::KeyRange::key(key.as_str())).await?;
-            if let Some(stored) = &mut self.stored {
-                stored.retain(|(known, ..)| *known != gone);
-            }
-        }
-        Ok(())
+        let others = self.stored.iter().flatten().filter(|(other, ..)| other != id);
+        let newest = Kept { id: id.to_owned(), revision: i64::MAX, standing: true, age: Duration::ZERO };
+        trim(others.map(kept).chain([newest]).collect()).into_iter().take(TRIMMED).collect()
+    }
+
+    /// The answers that are stored.
+    async fn look(&self) -> Result<Vec<(String, i64, Instant)>, Error> {
+        let listing = self.store.list(&self.place.feedback.below(), Content::Keys, None).await?;
+        let (folder, now) = (self.place.feedback.folder(), Instant::now());
+        let id = |key: &[u8]| str::from_utf8(key).ok()?.strip_prefix(&folder).map(str::to_owned);
+        let stored = listing.pairs.iter().filter_map(|pair| Some((id(&pair.key)?, pair.mod_revision, now)));
+        Ok(stored.collect())
     }
 
     /// Stores a status: under the lease, and for later.

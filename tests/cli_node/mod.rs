@@ -194,12 +194,6 @@ impl Driver {
         self.0.wait().expect("ended")
     }
 
-    /// Sends a signal, such as `STOP`.
-    pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status();
-        assert!(sent.expect("kill runs").success());
-    }
-
     /// Ends it as a crash does.
     pub(crate) fn kill(mut self) {
         self.0.kill().expect("killed");

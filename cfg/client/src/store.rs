@@ -196,17 +196,26 @@ impl Store {
         content: Content,
         revision: Option<i64>,
     ) -> Result<Listing, Error> {
-        let mut listing = self.list(&path.below(), content, revision).await?;
+        let below = path.below();
         if path.is_root() {
-            return Ok(listing);
+            return self.list(&below, content, revision).await;
         }
         // Of the same revision, so that what is at the path and what is below it belong together.
-        match self.get(path, Some(listing.revision)).await {
-            Ok(pair) => listing.pairs.insert(0, pair),
-            Err(Error::Absent { .. }) => {}
-            Err(error) => return Err(error),
+        let (mut listing, own) = match revision {
+            // One does not have to wait for the other.
+            Some(_) => tokio::join!(self.list(&below, content, revision), self.get(path, revision)),
+            None => {
+                let listing = self.list(&below, content, None).await?;
+                let own = self.get(path, Some(listing.revision)).await;
+                (Ok(listing), own)
+            }
+        };
+        match (&mut listing, own) {
+            (Ok(listing), Ok(pair)) => listing.pairs.insert(0, pair),
+            (Ok(_), Err(Error::Absent { .. })) | (Err(_), _) => {}
+            (Ok(_), Err(error)) => return Err(error),
         }
-        Ok(listing)
+        listing
     }
 
     async fn list_once(&self, range: &KeyRange, content: Content, revision: i64) -> Result<Listing, Error> {

@@ -1,7 +1,7 @@
-//! Watches: what changes below a path, revision by revision.
+//! Watches: what changes below one path or several, revision by revision. All paths of a watch share one stream.
 //!
-//! Invariant: everything before `next` was given to the consumer, nothing of `next` or later was. A new stream, at
-//! whatever endpoint, begins at `next`; so nothing is missed and nothing is told twice.
+//! Invariant, for each path: everything before `next` was given to the consumer, nothing of `next` or later was. A new
+//! stream, at whatever endpoint, begins at `next`; so nothing is missed and nothing is told twice.
 
 use std::collections::VecDeque;
 
@@ -20,8 +20,8 @@ use crate::connection::{Connection, Failed, about_rights, failed};
 use crate::store::Content;
 use crate::{Error, KeyPath, Listing, Pair, Store};
 
-/// Requests of one stream that may wait: the watch itself and one question for progress.
-const REQUESTS: usize = 2;
+/// Requests of one stream that may wait beside those that create its watchers: one question for progress.
+const QUESTIONS: usize = 1;
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,18 +47,24 @@ pub enum Event {
     Deleted(Bytes),
 }
 
-/// A watch of one path. It lives until it is dropped.
+/// A watch of one path or several. It lives until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     store: Store,
+    watched: Vec<Watched>,
+    stream: Option<Stream>,
+    /// Items that are complete, with the places of their paths.
+    ready: VecDeque<(usize, Item)>,
+    /// Streams in a row that failed before they told anything.
+    failures: usize,
+}
+
+/// One path of a watch.
+#[derive(Debug)]
+struct Watched {
     path: KeyPath,
     /// The first revision that was not told yet; `None`: a listing comes first.
     next: Option<i64>,
-    stream: Option<Stream>,
-    /// Items that are complete.
-    ready: VecDeque<Item>,
-    /// Streams in a row that failed before they told anything.
-    failures: usize,
 }
 
 /// One stream at one endpoint.
@@ -71,17 +77,25 @@ struct Stream {
     heard: Instant,
     /// When progress was asked for, if that is not answered yet.
     asked: Option<Instant>,
-    /// Events of a revision that may go on in the next fragment.
-    partial: Vec<mvccpb::Event>,
+    /// Ids of the watchers, in the order of the paths, as far as the store has created them. It chooses them: not every
+    /// proxy keeps those that a client chose.
+    ids: Vec<i64>,
+    /// Of each path the events of a revision that may go on in the next fragment.
+    partial: Vec<Vec<mvccpb::Event>>,
 }
 
 impl Store {
     /// Watches a path: all revisions from `from` on, or a listing and all that comes behind it.
     pub fn watch(&self, path: &KeyPath, from: Option<i64>) -> Watch {
+        self.watch_all(std::slice::from_ref(path), from)
+    }
+
+    /// Watches several paths over one stream. Revisions of one path come in their order; one path may be ahead of
+    /// another.
+    pub fn watch_all(&self, paths: &[KeyPath], from: Option<i64>) -> Watch {
         Watch {
             store: self.clone(),
-            path: path.clone(),
-            next: from,
+            watched: paths.iter().map(|path| Watched { path: path.clone(), next: from }).collect(),
             stream: None,
             ready: VecDeque::new(),
             failures: 0,
@@ -96,17 +110,26 @@ impl Watch {
     /// [`Error::Unreachable`] when no endpoint gives a stream within the bounds of a call; [`Error::Denied`];
     /// [`Error::Refused`]. The next call tries again from where the watch is.
     pub async fn next(&mut self) -> Result<Item, Error> {
+        self.next_of().await.map(|(_, item)| item)
+    }
+
+    /// As [`Watch::next`], with the place of the path among those that are watched.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn next_of(&mut self) -> Result<(usize, Item), Error> {
         loop {
             if let Some(item) = self.ready.pop_front() {
                 return Ok(item);
             }
-            let Some(next) = self.next else {
-                let listing = self.store.list_path(&self.path, Content::Values, None).await?;
-                self.next = Some(listing.revision + 1);
-                return Ok(Item::Listed(listing));
-            };
+            if let Some(place) = self.watched.iter().position(|watched| watched.next.is_none()) {
+                let watched = &mut self.watched[place];
+                let listing = self.store.list_path(&watched.path, Content::Values, None).await?;
+                watched.next = Some(listing.revision + 1);
+                return Ok((place, Item::Listed(listing)));
+            }
             let failure = match &mut self.stream {
-                None => match open(&self.store, &self.path, next).await {
+                None => match open(&self.store, &self.watched).await {
                     Ok(stream) => {
                         self.stream = Some(stream);
                         continue;
@@ -155,9 +178,19 @@ impl Watch {
     /// Puts the complete revisions of an answer on the list.
     fn take(&mut self, answer: rpc::WatchResponse) -> Result<(), Failed> {
         self.store.check_cluster(&answer).map_err(Failed::Answered)?;
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        if answer.created && !answer.canceled {
+            // They are created in the order in which they were asked for.
+            stream.ids.push(answer.watch_id);
+        }
+        let place = stream.ids.iter().position(|id| *id == answer.watch_id);
+        let place = place.filter(|place| *place < self.watched.len());
         if answer.canceled {
-            if answer.compact_revision > 0 {
-                (self.stream, self.next) = (None, None);
+            if let Some(place) = place
+                && answer.compact_revision > 0
+            {
+                // The others go on where they are, with a new stream.
+                (self.stream, self.watched[place].next) = (None, None);
                 return Ok(());
             }
             let problem = answer.cancel_reason;
@@ -168,53 +201,57 @@ impl Watch {
                 Failed::Lost(format!("the watch was cancelled: {problem}"))
             });
         }
-        let Some(stream) = &mut self.stream else { return Ok(()) };
-        stream.partial.extend(answer.events);
+        // What is about the stream as a whole has no events.
+        let Some(place) = place else { return Ok(()) };
+        let (watched, partial) = (&mut self.watched[place], &mut stream.partial[place]);
+        partial.extend(answer.events);
         let revision = |event: &mvccpb::Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
-        let last = stream.partial.last().map_or(0, revision);
+        let last = partial.last().map_or(0, revision);
         let complete = match answer.fragment {
-            true => stream.partial.iter().position(|event| revision(event) == last).unwrap_or(0),
-            false => stream.partial.len(),
+            true => partial.iter().position(|event| revision(event) == last).unwrap_or(0),
+            false => partial.len(),
         };
-        let events: Vec<mvccpb::Event> = stream.partial.drain(..complete).collect();
+        let events: Vec<mvccpb::Event> = partial.drain(..complete).collect();
         for events in events.chunk_by(|a, b| revision(a) == revision(b)) {
             let revision = revision(&events[0]);
-            if self.next.is_some_and(|next| revision < next) {
+            if watched.next.is_some_and(|next| revision < next) {
                 continue;
             }
-            self.next = Some(revision + 1);
+            watched.next = Some(revision + 1);
             let covered = events.iter().filter_map(|event| event.kv.as_ref().map(|kv| (event.r#type(), kv)));
             let covered: Vec<Event> = covered
-                .filter(|(_, kv)| self.path.covers(&kv.key))
+                .filter(|(_, kv)| watched.path.covers(&kv.key))
                 .map(|(kind, kv)| match kind {
                     mvccpb::event::EventType::Put => Event::Put(kv.clone().into()),
                     mvccpb::event::EventType::Delete => Event::Deleted(kv.key.clone()),
                 })
                 .collect();
             if !covered.is_empty() {
-                self.ready.push_back(Item::Changed { revision, events: covered });
+                self.ready.push_back((place, Item::Changed { revision, events: covered }));
             }
         }
         Ok(())
     }
 }
 
-/// Asks one endpoint for all changes from revision `next` on.
-async fn open(store: &Store, path: &KeyPath, next: i64) -> Result<Stream, Failed> {
+/// Asks one endpoint for all changes of each path from its next revision on.
+async fn open(store: &Store, watched: &[Watched]) -> Result<Stream, Failed> {
     let options = &store.shared.options;
     let connection = store.shared.connections.get(options).await?;
-    let range = path.around();
-    let create = rpc::WatchCreateRequest {
-        key: range.from.into(),
-        range_end: range.to.into(),
-        start_revision: next,
-        fragment: true,
-        ..Default::default()
-    };
-    let (requests, receiver) = mpsc::channel(REQUESTS);
-    let create = rpc::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    if requests.try_send(create).is_err() {
-        return Err(Failed::NotSent("the stream has no room".to_owned()));
+    let (requests, receiver) = mpsc::channel(watched.len() + QUESTIONS);
+    for watched in watched {
+        let range = watched.path.around();
+        let create = rpc::WatchCreateRequest {
+            key: range.from.into(),
+            range_end: range.to.into(),
+            start_revision: watched.next.unwrap_or(0),
+            fragment: true,
+            ..Default::default()
+        };
+        let create = rpc::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+        if requests.try_send(create).is_err() {
+            return Err(Failed::NotSent("the stream has no room".to_owned()));
+        }
     }
     let mut request = Request::new(ReceiverStream::new(receiver));
     // A member without a leader knows of no changes; it shall say so instead of keeping silent.
@@ -225,7 +262,16 @@ async fn open(store: &Store, path: &KeyPath, next: i64) -> Result<Stream, Failed
         Ok(Ok(answers)) => {
             let heard = Instant::now();
             let answers = answers.into_inner();
-            return Ok(Stream { connection, requests, answers, heard, asked: None, partial: Vec::new() });
+            let partial = watched.iter().map(|_| Vec::new()).collect();
+            return Ok(Stream {
+                connection,
+                requests,
+                answers,
+                heard,
+                asked: None,
+                ids: Vec::new(),
+                partial,
+            });
         }
         Ok(Err(status)) => failed(&connection.name, &status),
         Err(_) => {

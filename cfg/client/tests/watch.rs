@@ -88,6 +88,54 @@ async fn what_is_there_comes_first_then_what_changes() {
     }
 }
 
+/// Several paths of which one is compacted away: it is listed, and the others go on where they were.
+#[tokio::test]
+async fn paths_of_one_watch_are_told_apart() {
+    let cluster = Cluster::start(1);
+    let store = store(&cluster.url("/"));
+    let old = put(&store, "/a/x", "0").await;
+    put(&store, "/b", "0").await;
+    put(&store, "/c", "0").await;
+    let mut watch = store.watch_all(&["/a", "/b", "/c"].map(key), None);
+    for place in 0..3 {
+        let (told, item) = timeout(PATIENCE, watch.next_of()).await.expect("in time").expect("watched");
+        assert!(
+            told == place && matches!(&item, Item::Listed(listing) if listing.pairs.len() == 1),
+            "{item:?}"
+        );
+    }
+    for number in 1..30 {
+        let (place, name) = [(0, "/a/x"), (1, "/b"), (2, "/c")][number % 3];
+        put(&store, name, &number.to_string()).await;
+        let (told, item) = timeout(PATIENCE, watch.next_of()).await.expect("in time").expect("watched");
+        assert_eq!((told, value(&item)), (place, number.to_string()), "of its path alone");
+    }
+    // One transaction changes two of them.
+    let writes = ["/a/x", "/c"].map(|name| Write::put(&key(name), "both")).into();
+    let both = store.transact(&Transaction { compares: Vec::new(), writes }).await.expect("put");
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        match timeout(PATIENCE, watch.next_of()).await.expect("in time").expect("watched") {
+            (place, Item::Changed { revision, .. }) => told.push((place, revision)),
+            (_, listed @ Item::Listed(_)) => panic!("{listed:?}"),
+        }
+    }
+    told.sort_unstable();
+    assert_eq!(told, [(0, both), (2, both)]);
+    drop(watch);
+    let newest = put(&store, "/b", "last").await;
+    cluster.compact(newest);
+    let mut late = store.watch_all(&["/a", "/b"].map(key), Some(old));
+    let mut listed = Vec::new();
+    for _ in 0..2 {
+        let (place, item) = timeout(PATIENCE, late.next_of()).await.expect("in time").expect("watched");
+        assert!(matches!(item, Item::Listed(_)), "{item:?}");
+        listed.push(place);
+    }
+    listed.sort_unstable();
+    assert_eq!(listed, [0, 1], "both begin anew");
+}
+
 #[tokio::test]
 async fn nothing_is_missed_or_repeated_over_a_killed_member() {
     const WRITES: i32 = 400;

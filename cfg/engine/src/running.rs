@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 /// The typed parameters of a service; [`configuration!`](crate::configuration) makes one of a struct of
 /// [`cfg_schema::parameters!`].
 pub trait Configuration: Clone + PartialEq + Debug {
-    /// All sections.
-    fn declarations() -> Vec<SectionDeclaration>;
+    /// All sections. They are asked for with every check, and making them costs more than the rest of it.
+    fn declarations() -> &'static [SectionDeclaration];
     /// Typed values; each is checked on its own.
     fn read(documents: &Documents) -> Reading<Self>;
     /// Every value that has an effect; reading them gives an equal struct.
@@ -34,8 +34,10 @@ macro_rules! configuration {
     };
     ($parameters:ty, $problems:expr, $waiting:expr) => {
         impl $crate::Configuration for $parameters {
-            fn declarations() -> Vec<$crate::schema::SectionDeclaration> {
-                <$parameters>::declarations()
+            fn declarations() -> &'static [$crate::schema::SectionDeclaration] {
+                static ALL: ::std::sync::LazyLock<Vec<$crate::schema::SectionDeclaration>> =
+                    ::std::sync::LazyLock::new(<$parameters>::declarations);
+                &ALL
             }
 
             fn read(documents: &$crate::schema::Documents) -> $crate::schema::Reading<Self> {

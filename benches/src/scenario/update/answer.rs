@@ -85,8 +85,9 @@ pub(super) fn alone(workspace: &Workspace, course: &UpdateCourse, fleet: &mut Fl
         for turn in 0..WARMUP + course.updates {
             interrupt::check()?;
             one.rest().await?;
-            let first = timed_put(&vpool.store, &plain).await?;
             one.change(turn * 2, true).await?;
+            let first = timed_put(&vpool.store, &plain).await?;
+            tokio::time::sleep(PAUSE).await;
             let (taken, in_process) = one.update(&format!("before-{turn}")).await?;
             one.rest().await?;
             let second = timed_put(&vpool.store, &plain).await?;

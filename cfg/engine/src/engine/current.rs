@@ -17,6 +17,13 @@ pub(super) struct Current<T> {
     step: Step<T>,
 }
 
+impl<T> Current<T> {
+    /// Whether what is stored was read and found good.
+    pub(super) fn is_past_reading(&self) -> bool {
+        !matches!(self.step, Step::Reading { .. })
+    }
+}
+
 #[derive(Debug)]
 enum Step<T> {
     /// `newest`: not at the revision of the update, which is forgotten.
@@ -122,8 +129,8 @@ impl<T: Configuration> Engine<T> {
         if newest {
             state.values.observe(&checked);
         }
-        let mut secrets = secret::secrets(&documents, &self.declarations);
-        secrets.extend(secret::secrets(&state.values.running.documents(), &self.declarations));
+        let mut secrets = secret::secrets(&documents, self.declarations);
+        secrets.extend(secret::secrets(&state.values.running.documents(), self.declarations));
         let plan = match checked.plan {
             Ok(plan) => plan,
             Err(problems) => {

@@ -35,7 +35,7 @@ use queue::{Queue, Waiting};
 pub struct Engine<T> {
     options: Options,
     process: Process,
-    declarations: Vec<SectionDeclaration>,
+    declarations: &'static [SectionDeclaration],
     schema: String,
     /// `None`: it has not started.
     state: Option<State<T>>,
@@ -95,7 +95,7 @@ impl<T: Configuration> Engine<T> {
         Engine {
             options,
             process,
-            schema: cfg_schema::schema_hash(&declarations),
+            schema: cfg_schema::schema_hash(declarations),
             declarations,
             state: None,
             queue: Queue::default(),
@@ -339,9 +339,12 @@ impl<T: Configuration> Engine<T> {
         if !self.connected {
             return;
         }
+        // Between the reading of an update and its answer a status would be old as soon as it is stored, and the answer
+        // would wait for it.
+        let busy = self.current.as_ref().is_some_and(Current::is_past_reading);
         let token = self.tokens + 1;
         let mut outbox = std::mem::take(&mut self.outbox);
-        let next = outbox.next(token, |outbox| self.status_with(outbox));
+        let next = outbox.next(token, busy, |outbox| self.status_with(outbox));
         self.outbox = outbox;
         match next {
             None => return,
@@ -358,6 +361,6 @@ impl<T: Configuration> Engine<T> {
 
     /// Problems as they are shown.
     fn shown(&self, problems: &[Problem], secrets: &BTreeSet<String>) -> Vec<Rejected> {
-        problems.iter().map(|problem| secret::shown(problem, &self.declarations, secrets)).collect()
+        problems.iter().map(|problem| secret::shown(problem, self.declarations, secrets)).collect()
     }
 }

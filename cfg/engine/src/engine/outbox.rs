@@ -45,14 +45,23 @@ impl Outbox {
         }
     }
 
-    /// What comes next, under `token`; nothing while something is being written, or if `status` is what is stored.
-    pub(super) fn next(&mut self, token: u64, status: impl FnOnce(&Outbox) -> Status) -> Option<Next> {
+    /// What comes next, under `token`; nothing while something is being written, or if `status` is what is stored. While
+    /// it is `busy`, that is with an answer soon, no status takes the place of one that is stored.
+    pub(super) fn next(
+        &mut self,
+        token: u64,
+        busy: bool,
+        status: impl FnOnce(&Outbox) -> Status,
+    ) -> Option<Next> {
         if self.in_flight.is_some() {
             return None;
         }
         if let Some(feedback) = self.feedbacks.front() {
             self.in_flight = Some(InFlight::Feedback(token));
             return Some(Next::Feedback(Box::new(feedback.clone())));
+        }
+        if busy && self.stored.is_some() {
+            return None;
         }
         let status = Box::new(status(self));
         if self.stored.as_ref() == Some(&status) {
@@ -119,22 +128,22 @@ mod tests {
     fn the_newest_are_kept_and_the_loss_is_counted() {
         let mut outbox = Outbox::default();
         outbox.push(feedback("0"), 2);
-        assert!(matches!(outbox.next(1, status), Some(Next::Feedback(first)) if first.id == "0"));
-        assert_eq!(outbox.next(2, status), None, "one at a time");
+        assert!(matches!(outbox.next(1, false, status), Some(Next::Feedback(first)) if first.id == "0"));
+        assert_eq!(outbox.next(2, false, status), None, "one at a time");
         for id in ["1", "2", "3"] {
             outbox.push(feedback(id), 2);
         }
         assert!(outbox.written(1, Written::Away));
         let mut written = Vec::new();
         for token in 10.. {
-            match outbox.next(token, status) {
+            match outbox.next(token, false, status) {
                 Some(Next::Feedback(feedback)) => written.push(feedback.id),
                 Some(Next::Status(status)) => {
                     assert_eq!((status.last_feedback.as_deref(), status.feedback_lost), (Some("3"), 1));
                     assert!(!outbox.written(token, Written::Done));
-                    assert_eq!(outbox.next(token + 1, self::status), None, "it is stored");
+                    assert_eq!(outbox.next(token + 1, false, self::status), None, "it is stored");
                     outbox.forget_status();
-                    assert!(outbox.next(token + 2, self::status).is_some());
+                    assert!(outbox.next(token + 2, false, self::status).is_some());
                     break;
                 }
                 None => unreachable!("nothing is being written"),
@@ -146,13 +155,28 @@ mod tests {
     }
 
     #[test]
+    fn a_status_waits_for_an_answer_that_comes_soon() {
+        let mut outbox = Outbox::default();
+        assert!(matches!(outbox.next(1, true, status), Some(Next::Status(_))), "none is stored");
+        outbox.written(1, Written::Done);
+        outbox.lost = 1;
+        assert_eq!(outbox.next(2, true, status), None);
+        outbox.push(feedback("0"), 9);
+        assert!(matches!(outbox.next(3, true, status), Some(Next::Feedback(_))));
+        outbox.written(3, Written::Done);
+        assert!(matches!(outbox.next(4, false, status), Some(Next::Status(_))));
+    }
+
+    #[test]
     fn what_the_store_refuses_does_not_stop_the_rest() {
         let mut outbox = Outbox::default();
         outbox.push(feedback("0"), 9);
-        assert!(outbox.next(1, status).is_some());
+        assert!(outbox.next(1, false, status).is_some());
         assert!(!outbox.written(1, Written::Refused));
-        assert!(matches!(outbox.next(2, status), Some(Next::Status(status)) if status.feedback_lost == 1));
+        assert!(
+            matches!(outbox.next(2, false, status), Some(Next::Status(status)) if status.feedback_lost == 1)
+        );
         assert!(!outbox.written(2, Written::Refused));
-        assert_eq!(outbox.next(3, status), None, "not again and again");
+        assert_eq!(outbox.next(3, false, status), None, "not again and again");
     }
 }
