@@ -5,14 +5,17 @@ mod etcd;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
-use cfg_client::{Item, LastGood, StoreUrl, Transaction, Write};
-use cfg_engine::{Broken, Mixed, Outcome, Runs, Source};
-use cfg_schema::{Documents, Problem};
+use cfg_client::{Error, Item, LastGood, StoreUrl, Transaction, Write};
+use cfg_engine::{Broken, Feedback, Mixed, Options, Outcome, Runs, Source, Status};
+use cfg_schema::{Change, Documents, Problem};
 use cfg_store::{ApiOptions, Beginning, RaftOptions, Server};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 
 use super::component::Prepared;
 use super::*;
