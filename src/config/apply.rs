@@ -91,10 +91,7 @@ impl Session {
             (None, Some(host)) => host.place.vpool_update.clone(),
             (_, None) => return Err(Failure::not_found(format!("{} has no hosts", targets.name()))),
         };
-        let text = serde_json::to_string(&update)
-            .map_err(|error| Failure::failed(format!("the update is no JSON: {error}")))?;
-        let put = Transaction { compares: Vec::new(), writes: vec![Write::put(&key, text)] };
-        let revision = self.store.transact(&put).await.map_err(failure_of)?;
+        let revision = self.request(&key, &update).await?;
         let living = |alive: bool| {
             let chosen = hosts.iter().filter(move |(_, host)| host.status.is_some() == alive);
             chosen.map(|(name, _)| name.clone()).collect::<BTreeSet<String>>()
@@ -103,6 +100,14 @@ impl Session {
             self.collect(targets, revision, &id, living(true), Instant::now() + wish.wait).await?;
         let down = living(false).into_iter().collect();
         self.report(Collected { id, revision, feedback, silent, down })
+    }
+
+    /// Writes an update key; gives its revision.
+    pub(super) async fn request(&self, key: &KeyPath, update: &Update) -> Result<i64, Failure> {
+        let text = serde_json::to_string(update)
+            .map_err(|error| Failure::failed(format!("the update is no JSON: {error}")))?;
+        let put = Transaction { compares: Vec::new(), writes: vec![Write::put(key, text)] };
+        self.store.transact(&put).await.map_err(failure_of)
     }
 
     /// Stores the documents of a directory for all hosts, in as few changes as they fit.
@@ -132,7 +137,7 @@ impl Session {
     }
 
     /// Waits for the answers to the update of `revision`: of one that was superseded, for that of the newer one.
-    async fn collect(
+    pub(super) async fn collect(
         &self,
         targets: &Targets,
         revision: i64,
