@@ -25,8 +25,8 @@ pub trait Configuration: Clone + PartialEq + Debug {
 }
 
 /// Makes a [`Configuration`] of a struct of [`cfg_schema::parameters!`]. The second argument checks values against each
-/// other: a function `fn(&Parameters) -> Vec<Problem>`. A third says which dynamic parameters cannot take a change while
-/// the process runs: a function `fn(running: &Parameters, new: &Parameters) -> Vec<(section, key)>`.
+/// other: a function `fn(&Parameters) -> Vec<Problem>`. A third says which dynamic parameters cannot take a change
+/// while the process runs: a function `fn(running: &Parameters, new: &Parameters) -> Vec<(section, key)>`.
 #[macro_export]
 macro_rules! configuration {
     ($parameters:ty, $problems:expr) => {

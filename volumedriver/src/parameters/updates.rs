@@ -9,11 +9,11 @@ sections! {
         update_status_ttl_secs: Seconds = Seconds(10), Dynamic, range 3..=600;
         /// Pause between tries to reach a store that is away.
         update_store_retry_ms: Milliseconds = Milliseconds(1_000), Dynamic, range 10..=60_000;
-        /// From a change of the documents until the process looks at them, to say in its status that they differ. Often an
-        /// update follows, which reads them itself.
+        /// From a change of the documents until the process looks at them, to say in its status that they differ. Often
+        /// an update follows, which reads them itself.
         update_look_pause_ms: Milliseconds = Milliseconds(100), Dynamic, range 0..=60_000;
-        /// Age of the last good copy at which it is written again while the store answers: what counts at a start is the
-        /// time without a store.
+        /// Age of the last good copy at which it is written again while the store answers: what counts at a start is
+        /// the time without a store.
         update_last_good_refresh_ms: Milliseconds = Milliseconds(3_600_000), Dynamic, range 100..=86_400_000;
         /// How long the parts of the process may take to prepare; then the update is refused.
         update_prepare_timeout_ms: Milliseconds = Milliseconds(30_000), Dynamic, range 100..=600_000;
