@@ -1,9 +1,11 @@
 //! From the write of an update key to the feedback: of one process beside plain puts, of all processes of a vPool
 //! beside as many puts as they make.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cfg_client::{KeyPath, Store, Transaction, Write};
+use cfg_engine::Status;
 use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -115,6 +117,7 @@ pub(super) fn alone(workspace: &Workspace, course: &UpdateCourse, fleet: &mut Fl
 /// One process that is asked.
 struct One<'a> {
     vpool: &'a Vpool,
+    host: [String; 1],
     listener: Listener,
     update: KeyPath,
     document: KeyPath,
@@ -125,13 +128,14 @@ struct One<'a> {
 impl One<'_> {
     async fn new(vpool: &Vpool) -> Result<One<'_>> {
         let (update, document) = (vpool.key(&name(0), "update")?, vpool.key(&name(0), "config/nbd")?);
-        Ok(One { vpool, listener: vpool.listen().await?, update, document, last: None })
+        Ok(One { vpool, host: [name(0)], listener: vpool.listen().await?, update, document, last: None })
     }
 
     /// Waits until the process has said all that it has to say of the last update.
     async fn rest(&mut self) -> Result<()> {
         if let Some(last) = &self.last {
-            self.listener.quiet(1, |status| status.last_feedback.as_ref() == Some(last)).await?;
+            let answered = |status: &Status| status.last_feedback.as_ref() == Some(last);
+            self.listener.quiet(&self.host, "answered", answered).await?;
         }
         tokio::time::sleep(PAUSE).await;
         Ok(())
@@ -141,7 +145,8 @@ impl One<'_> {
     async fn change(&mut self, turn: u32, seen: bool) -> Result<()> {
         let revision = self.vpool.put(&self.document, document(turn)).await?;
         if seen {
-            self.listener.quiet(1, |status| status.observed_revision >= revision).await?;
+            let seen = |status: &Status| status.observed_revision >= revision;
+            self.listener.quiet(&self.host, "saw the document", seen).await?;
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
@@ -152,7 +157,7 @@ impl One<'_> {
     async fn update(&mut self, id: &str) -> Result<(f64, f64)> {
         let began = Instant::now();
         self.vpool.ask(&self.update, id).await?;
-        let (last, took) = self.listener.applied(id, 1).await?;
+        let (last, took) = self.listener.applied(id, &self.host).await?;
         self.last = Some(id.to_string());
         Ok((microseconds(last - began), took.first().copied().unwrap_or_default()))
     }
@@ -162,6 +167,7 @@ impl One<'_> {
 pub(super) fn together(workspace: &Workspace, course: &UpdateCourse, fleet: &mut Fleet) -> Result<Together> {
     workspace.calm(false)?;
     let processes = fleet.len();
+    let hosts: Vec<String> = (0..processes).map(name).collect();
     let together = runtime()?.block_on(async {
         let vpool = Vpool::open(&fleet.url(), VPOOL)?;
         let (update, mut listener) = (vpool.update_key()?, vpool.listen().await?);
@@ -169,14 +175,16 @@ pub(super) fn together(workspace: &Workspace, course: &UpdateCourse, fleet: &mut
         let [mut last, mut parallel, mut serial, mut inside] = [const { Vec::new() }; 4];
         for round in 0..=course.rounds {
             interrupt::check()?;
-            let revision = store_for_all(&vpool, processes, round).await?;
-            listener.quiet(processes, |status| status.observed_revision >= revision).await?;
+            let stored = store_for_all(&vpool, &hosts, round).await?;
+            let seen = |status: &Status| stored.get(&status.node) <= Some(&status.observed_revision);
+            listener.quiet(&hosts, "saw their documents", seen).await?;
             tokio::time::sleep(PAUSE).await;
             let id = format!("all-{round}");
             let began = Instant::now();
             vpool.ask(&update, &id).await?;
-            let (ended, took) = listener.applied(&id, processes).await?;
-            listener.quiet(processes, |status| status.last_feedback.as_ref() == Some(&id)).await?;
+            let (ended, took) = listener.applied(&id, &hosts).await?;
+            let answered = |status: &Status| status.last_feedback.as_ref() == Some(&id);
+            listener.quiet(&hosts, "answered", answered).await?;
             tokio::time::sleep(PAUSE).await;
             let together = puts_together(&clients).await?;
             let in_turn = puts_in_turn(&vpool.store, processes * PUTS).await?;
@@ -207,16 +215,17 @@ fn document(turn: u32) -> String {
     json!({"nbd_max_connections": 1000 + turn % 1000}).to_string()
 }
 
-/// Stores a new document for each process; gives the last revision.
-async fn store_for_all(vpool: &Vpool, processes: usize, round: u32) -> Result<i64> {
-    let mut revision = 0;
-    for first in (0..processes).step_by(DOCUMENTS) {
-        let put = |index| Ok(Write::put(&vpool.key(&name(index), "config/nbd")?, document(2000 + round)));
-        let writes = (first..processes.min(first + DOCUMENTS)).map(put).collect::<Result<_>>()?;
+/// Stores a new document for each process; gives the revisions.
+async fn store_for_all(vpool: &Vpool, hosts: &[String], round: u32) -> Result<BTreeMap<String, i64>> {
+    let mut revisions = BTreeMap::new();
+    for hosts in hosts.chunks(DOCUMENTS) {
+        let put = |host: &String| Ok(Write::put(&vpool.key(host, "config/nbd")?, document(2000 + round)));
+        let writes = hosts.iter().map(put).collect::<Result<_>>()?;
         let transaction = Transaction { compares: Vec::new(), writes };
-        revision = vpool.store.transact(&transaction).await.map_err(problem)?;
+        let revision = vpool.store.transact(&transaction).await.map_err(problem)?;
+        revisions.extend(hosts.iter().map(|host| (host.clone(), revision)));
     }
-    Ok(revision)
+    Ok(revisions)
 }
 
 /// Clients with a connection each.

@@ -25,9 +25,11 @@ use crate::workspace::Workspace;
 /// I/Os in flight at most.
 const DEPTH: u32 = 32;
 
-/// What changes, in turns: section, parameter, the value of a new node and another one. No value is so tight that it
-/// slows the I/Os by itself.
-const ROTATION: [(&str, &str, fn() -> [Json; 2]); 10] = [
+/// Section and parameter, the value of a new node and another one.
+type Turn = (&'static str, &'static str, fn() -> [Json; 2]);
+
+/// What changes, in turns. No value is so tight that it slows the I/Os by itself.
+const ROTATION: [Turn; 10] = [
     ("volume_manager", "write_bytes_in_flight", || [json!("64MiB"), json!("48MiB")]),
     ("nbd", "nbd_requests_in_flight", || [json!(1024), json!(512)]),
     ("scocache", "segments_ready_max", || [json!(16), json!(12)]),
@@ -245,7 +247,7 @@ impl Node {
         }
         vpool.ask(&vpool.key(&self.host, "update")?, id).await?;
         loop {
-            if let Some((_, feedback)) = listener.next().await?
+            if let Some((.., feedback)) = listener.next().await?
                 && feedback.id == id
             {
                 // Nothing is different if the last pass came to its end.
@@ -256,8 +258,8 @@ impl Node {
 }
 
 impl Counted {
-    fn count(&mut self, heard: Option<(Instant, cfg_engine::Feedback)>) -> Result<()> {
-        let Some((_, feedback)) = heard else { return Ok(()) };
+    fn count(&mut self, heard: Option<(Instant, String, cfg_engine::Feedback)>) -> Result<()> {
+        let Some((.., feedback)) = heard else { return Ok(()) };
         if feedback.outcome == Outcome::Superseded {
             self.superseded += 1;
             return Ok(());

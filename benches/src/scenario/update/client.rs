@@ -1,6 +1,6 @@
 //! The client: writes documents and update keys of one vPool, and hears what its processes say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cfg_client::{Event, Item, KeyPath, Options, Store, StoreUrl, Transaction, Write};
@@ -144,9 +144,9 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Waits for the next thing that is said; `None` if it was a status.
-    pub(super) async fn next(&mut self) -> Result<Option<(Instant, Feedback)>> {
+    pub(super) async fn next(&mut self) -> Result<Option<(Instant, String, Feedback)>> {
         match timeout(LIMIT, self.heard.recv()).await {
-            Ok(Some(Ok((at, _, Said::Feedback(feedback))))) => Ok(Some((at, *feedback))),
+            Ok(Some(Ok((at, host, Said::Feedback(feedback))))) => Ok(Some((at, host, *feedback))),
             Ok(Some(Ok((_, host, Said::Status(status))))) => {
                 self.statuses.insert(host, *status);
                 Ok(None)
@@ -157,29 +157,43 @@ impl Listener {
         }
     }
 
-    /// Waits until `count` processes have applied the update `id`; gives the time of the last answer and the
-    /// microseconds that each process says it took.
-    pub(super) async fn applied(&mut self, id: &str, count: usize) -> Result<(Instant, Vec<f64>)> {
+    /// Waits until all `hosts` have applied the update `id`; gives the time of the last answer and the microseconds
+    /// that each process says it took.
+    pub(super) async fn applied(&mut self, id: &str, hosts: &[String]) -> Result<(Instant, Vec<f64>)> {
+        let mut waiting: BTreeSet<&String> = hosts.iter().collect();
         let mut took = Vec::new();
         loop {
-            let Some((at, feedback)) = self.next().await? else { continue };
-            if feedback.id != id {
+            let said = self.next().await;
+            let said = said.map_err(|e| problem(format!("{e}; {waiting:?} did not answer update {id}")))?;
+            let Some((at, host, feedback)) = said.filter(|(.., feedback)| feedback.id == id) else {
                 continue;
-            }
+            };
             check(&feedback)?;
-            took.push(feedback.took_us as f64);
-            if took.len() == count {
+            if waiting.remove(&host) {
+                took.push(feedback.took_us as f64);
+            }
+            if waiting.is_empty() {
                 return Ok((at, took));
             }
         }
     }
 
-    /// Waits until the newest status of `count` processes is as `wanted`.
-    pub(super) async fn quiet(&mut self, count: usize, wanted: impl Fn(&Status) -> bool) -> Result<()> {
-        while self.statuses.values().filter(|status| wanted(status)).count() < count {
-            self.next().await?;
+    /// Waits until the newest status of all `hosts` is as `wanted`, which is so when they `did` something.
+    pub(super) async fn quiet(
+        &mut self,
+        hosts: &[String],
+        did: &str,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<()> {
+        loop {
+            let missing = |host: &&String| !self.statuses.get(*host).is_some_and(&wanted);
+            let missing: Vec<String> = hosts.iter().filter(missing).cloned().collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let said = self.next().await;
+            said.map_err(|e| problem(format!("{e}; {missing:?} did not say that they {did}")))?;
         }
-        Ok(())
     }
 }
 

@@ -15,6 +15,9 @@ const CHANGES_MOST: f64 = 1.25;
 /// p99 of an answer over that of a put: at most this is wanted.
 const ANSWER_MOST: f64 = 3.0;
 
+/// One figure of a run.
+type Figure = fn(&Run) -> f64;
+
 /// `12.3 (10.1..14.5)`
 fn spread(summary: Option<Summary>) -> String {
     summary
@@ -57,7 +60,8 @@ impl Changes {
     fn markdown(&self, out: &mut String) {
         let _ = writeln!(
             out,
-            "## I/O while parameters change\n\n4 KiB at random, {} I/Os a second, half of them reads, on a filled volume \
+            "## I/O while parameters change\n\n4 KiB at random, {} I/Os a second, half of them reads, on a \
+             filled volume \
              of {}; {} alternating runs of {} s each without and with {} changes a second, of {} sections in turns. \
              Medians, min..max.\n",
             self.rate,
@@ -68,7 +72,7 @@ impl Changes {
             self.sections,
         );
         let mut table = Table::new(["latency", "without, us", "with, us", "with / without", "wanted"]);
-        let rows: [(&str, fn(&Run) -> f64, bool); 6] = [
+        let rows: [(&str, Figure, bool); 6] = [
             ("reads, p99", |run| run.read.p99_us, true),
             ("writes, p99", |run| run.write.p99_us, true),
             ("reads, p50", |run| run.read.p50_us, false),
@@ -86,15 +90,15 @@ impl Changes {
             table.row([title.to_string(), without, with, shown, target]);
         }
         out.push_str(&table.text());
-        let of =
-            |runs: &[Run], figure: fn(&Run) -> f64| summarise(&runs.iter().map(figure).collect::<Vec<f64>>());
+        let of = |runs: &[Run], figure: Figure| summarise(&runs.iter().map(figure).collect::<Vec<f64>>());
         let (applied, superseded) = self
             .with
             .iter()
             .fold((0, 0), |(applied, superseded), run| (applied + run.applied, superseded + run.superseded));
         let _ = writeln!(
             out,
-            "\nChanges applied a second: {}; {applied} feedbacks said applied, {superseded} superseded. I/Os a second: {} \
+            "\nChanges applied a second: {}; {applied} feedbacks said applied, {superseded} superseded. \
+             I/Os a second: {} \
              without, {} with. Other processes took {} % of the machine, {} % at most.",
             spread(of(&self.with, |run| run.applied_per_second)),
             spread(of(&self.without, |run| run.iops)),
@@ -120,7 +124,8 @@ impl Alone {
     fn markdown(&self, out: &mut String) {
         let _ = writeln!(
             out,
-            "## From the update key to the feedback\n\nOne process, {} updates of each kind, alternating with plain puts on \
+            "## From the update key to the feedback\n\nOne process, {} updates of each kind, alternating with \
+             plain puts on \
              the same store.\n",
             self.updates
         );
@@ -151,7 +156,8 @@ impl Together {
         let (count, puts) = (self.processes, self.processes * 3);
         let _ = writeln!(
             out,
-            "## An update of a whole vPool\n\n{count} processes on this machine, {} rounds. Each process writes three keys \
+            "## An update of a whole vPool\n\n{count} processes on this machine, {} rounds. Each process \
+             writes three keys \
              for an update: feedback, status and last status; so the same load is {count} clients that put 3 times \
              each. One client that puts {puts} times is the same work without what happens at the same time.\n",
             self.rounds
@@ -201,7 +207,8 @@ fn watching(list: &[Idle], out: &mut String) {
         let more = (last.processes - first.processes).max(1) as f64;
         let _ = writeln!(
             out,
-            "\nA process that waits costs the store {} ms of processor time a second and {} KiB, with {} watch streams.",
+            "\nA process that waits costs the store {} ms of processor time a second and {} KiB, \
+             with {} watch streams.",
             number((last.store_cpu_ms - first.store_cpu_ms) / more),
             number((last.store_resident as f64 - first.store_resident as f64) / more / 1024.0),
             number((last.streams - first.streams) / more),

@@ -46,7 +46,7 @@ impl Outbox {
     }
 
     /// What comes next, under `token`; nothing while something is being written, or if `status` is what is stored.
-    /// While it is `busy`, that is with an answer soon, no status takes the place of one that is stored.
+    /// `busy`: an answer comes soon, and until then no status takes the place of one that is stored.
     pub(super) fn next(
         &mut self,
         token: u64,
