@@ -1,5 +1,5 @@
-//! What processes do with input that is wrong, too large, or not theirs: each case is answered, nothing is lost, and the
-//! next good update is taken. With the configuration store and with Debian's etcd in its place.
+//! What processes do with input that is wrong, too large, or not theirs: each case is answered, nothing is lost, and
+//! the next good update is taken. With the configuration store and with Debian's etcd in its place.
 
 mod cli_node;
 mod harness;
