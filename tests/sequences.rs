@@ -7,6 +7,7 @@ mod harness;
 mod rules;
 mod sequences {
     pub(crate) mod judge;
+    pub(crate) mod observe;
     pub(crate) mod values;
     pub(crate) mod world;
 

@@ -27,6 +27,8 @@ pub struct Life {
     pub killed: bool,
     /// The store was away at its end.
     pub cut: bool,
+    /// The store was away while it lived; when it noticed that, and for how long, only the process knows.
+    pub shaken: bool,
     /// What it said stands up to here.
     pub end: i64,
     /// The last good copies at both ends.
@@ -394,8 +396,8 @@ impl State {
         Ok(())
     }
 
-    /// Whether the last good copy is one of what ran last. A process that was killed, or ended without the store, may
-    /// have taken one update more than it could tell.
+    /// Whether the last good copy is one of what ran last. A process that was killed, or ended while the store was away
+    /// for it, may have taken one update more than it could tell.
     fn kept(&self, history: &History, place: &Place, life: &Life, copy: &LastGood) -> Result<(), String> {
         let (revision, values) = (copy.revision as i64, Stored::copied(&copy.documents));
         let values = values.found(&identity()).values.ok_or("the last good copy is not good")?;
@@ -403,7 +405,7 @@ impl State {
             return Ok(());
         }
         let problem = format!("the last good copy is of {revision}, and runs {}", self.running_revision);
-        ensure!((life.killed || life.cut) && revision > self.running_revision, "{problem}");
+        ensure!((life.killed || life.cut || life.shaken) && revision > self.running_revision, "{problem}");
         let told = told(history, place, revision).filter(|told| !told.dry_run && !told.malformed);
         let told = told.ok_or(problem.clone())?;
         let found = Stored::at(history, &format!("{}/config", place.base), revision).found(&identity());

@@ -260,7 +260,7 @@ pub fn typed(plain: &Plain) -> Parameters {
 }
 
 /// A value for a parameter, seldom a wrong one.
-fn value(random: &mut Random, (section, key): Name) -> Value {
+fn value(random: &mut Random, (_, key): Name) -> Value {
     let wrong = random.below(12) == 0;
     let values = match key {
         "nbd_max_connections" if wrong => {
@@ -298,7 +298,6 @@ fn value(random: &mut Random, (section, key): Name) -> Value {
         // Nobody looks at these, but where they lead.
         _ => json!([1, "x", true, {"$ref": "/site/limits|gone"}, {"$ref": "/site/limits|connections"}]),
     };
-    let _ = section;
     random.pick(values.as_array().expect("values")).clone()
 }
 

@@ -1,10 +1,8 @@
 //! Processes on a store, in which anything happens in any order.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::ops::AddAssign;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cfg_client::LastGood;
 use cfg_engine::Outcome;
@@ -14,8 +12,9 @@ use super::cli_node::{DataDir, Driver, Printed, ended, ovs};
 use super::harness::cfg::{Running, Server};
 use super::harness::place::Place as Directory;
 use super::harness::random::Random;
-use super::harness::tree::{History, PATIENCE, Recorder, Tree};
+use super::harness::tree::{History, Recorder, Tree};
 use super::judge::{Life, Place, Source, State, judge};
+use super::observe::observe;
 use super::values;
 
 const VPOOL: &str = "sequence";
@@ -367,8 +366,11 @@ impl World {
             let life = &mut self.hosts[*host].lives[*life];
             (life.end, life.cut) = (revision, true);
         }
-        // Until they are seen to listen again, only what stands counts.
-        self.hosts.iter_mut().for_each(|host| host.hears_from = i64::MAX);
+        for host in &mut self.hosts {
+            // Of what was written over while a process looks for the store it may never hear: what stands counts.
+            host.hears_from = i64::MAX;
+            host.lives.last_mut().into_iter().for_each(|life| life.shaken = true);
+        }
     }
 
     /// Waits until all that live have answered, and looks at what they run with.
@@ -394,7 +396,6 @@ impl World {
         let state = judged(&history, host, &life);
         self.tell(|| format!("{} runs {:?} at {mark}", host.place.name, state.running));
         observe(&host.directory, &state);
-        self.hosts[number].hears_from = mark;
     }
 
     /// `ovs config …`
@@ -516,51 +517,4 @@ fn is_settled(history: &History, host: &Host, hears_from: i64, mark: i64, pid: O
     status["pid"].as_u64() == pid.map(u64::from)
         && status["observed_revision"].as_i64() >= newest
         && status["frozen"].as_bool().unwrap_or(false) == frozen
-}
-
-/// Asks the process itself for values that it runs with.
-fn observe(directory: &DataDir, state: &State) {
-    let endpoints = directory.endpoints();
-    let address = |name: &str| {
-        let url = endpoints[name].as_str().expect("a URL");
-        url.split("://").nth(1).expect("a URL").trim_end_matches('/').to_owned()
-    };
-    let labelled = state.running[&("metrics", "metrics_per_volume")] == "true";
-    until("metrics as they are configured", || {
-        let text = get(&address("http"), "/metrics");
-        text.contains("ovs_volume_size_bytes{volume=") == labelled && text.contains("ovs_volume_size_bytes")
-    });
-    let connections: usize = state.running[&("nbd", "nbd_max_connections")].parse().expect("a number");
-    if connections < 10 {
-        until("as many connections as are configured", || {
-            let clients: Vec<_> = (0..=connections).map(|_| greeted(&address("nbd"))).collect();
-            clients[..connections].iter().all(Option::is_some) && clients[connections].is_none()
-        });
-    }
-}
-
-/// Bounded polling.
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < end, "{what}: never");
-        // sleep: bounded polling of another process
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A page of a server.
-fn get(address: &str, page: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    write!(stream, "GET {page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asked");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("answered");
-    text
-}
-
-/// A connection that the NBD server lets in.
-fn greeted(address: &str) -> Option<TcpStream> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.read_exact(&mut [0; 18]).ok()?;
-    Some(stream)
 }
