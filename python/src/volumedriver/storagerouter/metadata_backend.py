@@ -133,12 +133,18 @@ class ArakoonMetaDataBackendConfig(MetaDataBackendConfig):
 class RocksDBMetaDataBackendConfig(MetaDataBackendConfig):
     """A local RocksDB. Known so that programs which name it run."""
 
+    def __init__(self) -> None:
+        """Takes nothing: it is local to the node."""
+
     def _struct(self) -> Dict[str, Any]:
         return {"type": "RocksDB"}
 
 
 class TCBTMetaDataBackendConfig(MetaDataBackendConfig):
     """A local Tokyo Cabinet. Known so that programs which name it run."""
+
+    def __init__(self) -> None:
+        """Takes nothing: it is local to the node."""
 
     def _struct(self) -> Dict[str, Any]:
         return {"type": "TCBT"}
