@@ -1,6 +1,8 @@
 """Behaviours of the original: settings of volumes, DTL and MDS, the cluster, fencing, a node's own configuration."""
 
 import json
+import queue
+import threading
 import unittest
 from pathlib import Path
 from typing import Any, Callable
@@ -292,6 +294,29 @@ class OwnConfiguration(Behaviour):
         self.assertIn("record_size", str(caught.exception))
         after = self.local.running_configuration(report_defaults=True)
         self.assertEqual(after["volume_manager"], running["volume_manager"])
+
+    def test_feedback(self) -> None:
+        """Not among the 72: what a node answers stays in the store, and can be watched."""
+        self.assertIsNone(self.local.feedback("never"))
+        self.configured("volume_manager", record_size="64KiB")
+        seen: queue.Queue[Any] = queue.Queue()
+        watch = self.local.watch_feedback(60)
+        thread = threading.Thread(target=lambda: seen.put(next(watch)), daemon=True)
+        thread.start()
+
+        def told() -> bool:
+            # Whether the watch has begun is not to be seen: updates go on until it tells of one.
+            self.applied = self.local.update_configuration(self.second.config_url)
+            return not seen.empty()
+
+        until(told, "the watch tells")
+        answer = seen.get()
+        self.assertEqual((answer["outcome"], answer["node"]), ("applied", "second"))
+        stored = self.local.feedback(self.applied.feedback_id)
+        assert stored is not None
+        self.assertEqual((stored["id"], stored["outcome"]), (self.applied.feedback_id, "applied"))
+        with self.assertRaisesRegex(TimeoutError, "feedback/ within 1 s"):
+            next(self.local.watch_feedback(1))
 
     def test_updating_from_a_file(self) -> None:
         """Not among the 72: a file is imported, or nothing of it."""

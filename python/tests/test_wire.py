@@ -332,6 +332,8 @@ class Wire(unittest.TestCase):
             "destroy_filesystem",
             "temporary_snapshot",
             "running_configuration",
+            "feedback",
+            "watch_feedback",
         }
         self.assertEqual(sorted(set(methods) - tried - silent - own), [])
 
@@ -401,7 +403,11 @@ class Wire(unittest.TestCase):
         self.assertEqual([tuple(p) for p in caught.exception.problems], [("c", "p", "wrong", "")])
 
     def test_running_configuration_by_section(self) -> None:
-        _, read = self.ask("running_configuration", {"report_defaults": True}, {"configuration": '{"a": {"b": 1}}'})
+        _, read = self.ask(
+            "running_configuration",
+            {"report_defaults": True},
+            {"configuration": '{"a": {"b": 1}}'},
+        )
         self.assertEqual(read, {"a": {"b": 1}})
 
     def test_iterating(self) -> None:

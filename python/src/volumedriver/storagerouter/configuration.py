@@ -10,7 +10,7 @@ import ssl
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .store import Store
+from .store import TIMEOUT_SECS, Store
 
 #: The port of an endpoint that names none.
 STORE_PORT = 2379
@@ -116,27 +116,40 @@ def node(described: Dict[str, Any], origin: str, vrouter_id: str, cluster_id: st
     return Node(vrouter_id, cluster_id, host, port, token, url.scheme == "https", config_url)
 
 
-def place(url: str) -> Place:
+def place(url: str, timeout_secs: float = TIMEOUT_SECS) -> Place:
     """The store and path that an ``etcd://`` URL names."""
     try:
-        parts = urlsplit(url)
-        if parts.scheme != "etcd" or "@" in parts.netloc or parts.fragment:
+        scheme, _, rest = url.partition("://")
+        if scheme != "etcd" or "#" in rest:
             raise ValueError("must be etcd://HOST:PORT/PATH")
-        endpoints = [endpoint(text) for text in parts.netloc.split(",")]
-        tls = encryption(dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))))
+        rest, _, query = rest.partition("?")
+        authority, slash, path = rest.partition("/")
+        if "@" in authority:
+            raise ValueError("takes no user and password; show a certificate by cert= and key=")
+        endpoints = [endpoint(text) for text in authority.split(",")]
+        tls = encryption(dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))))
     except ValueError as error:
         raise RuntimeError(f"{url}: {error}") from None
     except OSError as error:
         raise RuntimeError(f"{url}: its certificates cannot be read: {error}") from None
-    return Place(Store(endpoints, tls), unquote(parts.path).rstrip("/"))
+    return Place(Store(endpoints, tls, timeout_secs), unquote(slash + path).rstrip("/"))
 
 
 def endpoint(text: str) -> Tuple[str, int]:
     """``HOST:PORT``; IPv6 addresses stand in brackets."""
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"{text!r} is no HOST:PORT")
-    return parts.hostname, parts.port or STORE_PORT
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        is_one = bool(bracket) and (port == "" or port.startswith(":"))
+        port = port[1:]
+    else:
+        host, _, port = text.partition(":")
+        is_one = True
+    if not (host and is_one and (port == "" or port.isdecimal())):
+        raise ValueError(f"{text!r} is no HOST:PORT; an IPv6 address stands in brackets")
+    number = int(port or STORE_PORT)
+    if not 0 < number < 65536:
+        raise ValueError(f"{text!r} has no port from 1 to 65535")
+    return host, number
 
 
 def encryption(options: Dict[str, str]) -> Optional[ssl.SSLContext]:

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from . import configuration, wire
 from .client import StorageRouterClient
@@ -11,6 +11,7 @@ from .enums import Severity
 from .errors import ConfigurationUpdateException, problems
 from .logger import warn
 from .node_info import ClusterCacheHandleInfo
+from .store import Store
 from .tags import ClusterCacheHandle, wire_text
 from .volume_calls import texts
 
@@ -112,6 +113,32 @@ class LocalStorageRouterClient(StorageRouterClient):
         """Tell what the node runs with, by section."""
         read: Dict[str, Any] = json.loads(self.get_running_configuration(report_defaults))
         return read
+
+    def feedback(self, feedback_id: str) -> Optional[Dict[str, Any]]:
+        """Tell what the node answered to an update, from the store; ``None``: nothing that is still kept.
+
+        Its members (``outcome``, ``applied``, ``pending_restart``, ``rejected`` and more) are those of the store.
+        """
+        if not wire.text_argument("feedback_id", feedback_id) or "/" in feedback_id:
+            raise ValueError(f"{feedback_id!r} is no id of a feedback")
+        store, folder = self._feedback_folder()
+        pair = store.get(folder + feedback_id)
+        return None if pair is None else configuration.document(pair.value, pair.key)
+
+    def watch_feedback(self, timeout_secs: int = 60) -> Iterator[Dict[str, Any]]:
+        """Tell what the node answers to updates, whoever asks for them, from now on.
+
+        A ``TimeoutError`` when there is none for ``timeout_secs``.
+        """
+        store, folder = self._feedback_folder(timeout_secs)
+        for pair in store.watch(folder):
+            yield configuration.document(pair.value, pair.key)
+
+    def _feedback_folder(self, timeout_secs: int = 60) -> Tuple[Store, str]:
+        if not self._node.config_url.startswith("etcd://"):
+            raise RuntimeError(f"{self._node.vrouter_id}: where its configuration is stored is not known")
+        store, path = configuration.place(self._node.config_url, timeout_secs)
+        return store, path[: -len("config")] + "feedback/"
 
     def destroy_filesystem(self, req_timeout_secs: Optional[int] = None) -> None:
         """Refused: nothing removes all volumes at once. Remove each with ``unlink``, then the data directory."""

@@ -2,9 +2,10 @@
 
 import http.client
 import json
+import socket
 import ssl
 from base64 import b64decode, b64encode
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 #: Seconds that a request may take.
 TIMEOUT_SECS = 60
@@ -68,8 +69,7 @@ class Store:
 
     def below(self, folder: str, keys_only: bool = False) -> List[Pair]:
         """All keys that begin with ``folder``, which ends in ``/``, at one revision, in order."""
-        end = folder[:-1] + chr(ord("/") + 1)
-        request: Dict[str, Any] = {"key": encoded(folder), "range_end": encoded(end), "limit": PAGE}
+        request: Dict[str, Any] = {"key": encoded(folder), "range_end": encoded(after(folder)), "limit": PAGE}
         if keys_only:
             request["keys_only"] = True
         all_found: List[Pair] = []
@@ -114,20 +114,56 @@ class Store:
         """Ends a lease, and deletes its keys."""
         self._post("lease/revoke", {"ID": str(lease)}, is_read=True)
 
+    def watch(self, folder: str, from_revision: int = 0) -> Iterator[Pair]:
+        """Keys that begin with ``folder`` as they are written, from a revision on (0: from now on).
+
+        A ``TimeoutError`` when nothing is written within the time of a request. The first endpoint that answers is
+        followed until it ends.
+        """
+        create: Dict[str, Any] = {"key": encoded(folder), "range_end": encoded(after(folder)), "filters": ["NODELETE"]}
+        if from_revision:
+            create["start_revision"] = str(from_revision)
+        connection, answer = self._stream("watch", {"create_request": create})
+        try:
+            while True:
+                line = answer.readline(ANSWER_LIMIT)
+                if not line:
+                    raise StoreError("the configuration store ended a watch")
+                result = understood(200, line).get("result", {})
+                if result.get("canceled"):
+                    raise StoreError(f"the configuration store ended a watch: {result.get('cancel_reason', '')}")
+                yield from pairs_of([event.get("kv", {}) for event in result.get("events", [])])
+        except (socket.timeout, TimeoutError):
+            raise TimeoutError(f"nothing was written below {folder} within {self._timeout_secs} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise StoreError(f"the configuration store ended a watch: {error}") from error
+        finally:
+            connection.close()
+
+    def _stream(
+        self, path: str, request: Dict[str, Any]
+    ) -> Tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """A request whose answer does not end, at the first endpoint that takes it."""
+        problems = []
+        for endpoint in self._endpoints:
+            connection = self._connection(endpoint)
+            try:
+                connection.request("POST", f"/v3/{path}", json.dumps(request), {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                problems.append(f"{endpoint[0]}:{endpoint[1]}: {error or type(error).__name__}")
+                continue
+            if answer.status == 200:
+                return connection, answer
+            content = answer.read(ANSWER_LIMIT)
+            connection.close()
+            understood(answer.status, content)
+        raise StoreError(f"the configuration store cannot be reached: {'; '.join(problems)}")
+
     def _range(self, request: Dict[str, Any]) -> Tuple[List[Pair], Dict[str, Any]]:
         answer = self._post("kv/range", request, is_read=True)
-        try:
-            pairs = [
-                Pair(
-                    b64decode(pair["key"]).decode("utf-8", "surrogateescape"),
-                    b64decode(pair.get("value", "")),
-                    int(pair["mod_revision"]),
-                )
-                for pair in answer.get("kvs", [])
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"the configuration store's answer cannot be understood: {error}") from None
-        return pairs, answer
+        return pairs_of(answer.get("kvs", [])), answer
 
     def _post(self, path: str, request: Dict[str, Any], is_read: bool) -> Dict[str, Any]:
         """One request. What may be done twice is tried at each endpoint, other requests until one was sent."""
@@ -158,6 +194,26 @@ class Store:
         if self._tls is not None:
             return http.client.HTTPSConnection(host, port, timeout=self._timeout_secs, context=self._tls)
         return http.client.HTTPConnection(host, port, timeout=self._timeout_secs)
+
+
+def after(folder: str) -> str:
+    """The first key behind all that begin with ``folder``, which ends in ``/``."""
+    return folder[:-1] + chr(ord("/") + 1)
+
+
+def pairs_of(listed: List[Dict[str, Any]]) -> List[Pair]:
+    """Keys and values of an answer."""
+    try:
+        return [
+            Pair(
+                b64decode(pair["key"]).decode("utf-8", "surrogateescape"),
+                b64decode(pair.get("value", "")),
+                int(pair["mod_revision"]),
+            )
+            for pair in listed
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"the configuration store's answer cannot be understood: {error}") from None
 
 
 def understood(status: int, content: bytes) -> Dict[str, Any]:
