@@ -17,7 +17,7 @@ class Raw(bytes):
 
 
 class Status(int):
-    """An answer with this status and no XML-RPC."""
+    """An answer with this status."""
 
 
 class Stub:
@@ -57,7 +57,8 @@ class Stub:
         if isinstance(result, Raw):
             return 200, bytes(result)
         if isinstance(result, Status):
-            return int(result), b"refused"
+            # A body that could be taken for a result.
+            return int(result), xmlrpc.client.dumps((["refused"],), methodresponse=True).encode()
         return 200, xmlrpc.client.dumps((result,), methodresponse=True).encode()
 
     @property
@@ -98,6 +99,30 @@ def dead_contact() -> ClusterContact:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return ClusterContact("127.0.0.1", free.getsockname()[1])
+
+
+class Rude:
+    """Reads a request and closes the connection. Use it in a ``with`` block."""
+
+    def __enter__(self) -> ClusterContact:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return ClusterContact("127.0.0.1", self._socket.getsockname()[1])
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1 << 16)
+
+    def __exit__(self, *_: Any) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
 
 
 class Silent:

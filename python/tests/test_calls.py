@@ -17,7 +17,7 @@ from volumedriver.storagerouter.storagerouterclient import (
     StorageRouterClient,
 )
 
-from .stub import Raw, Silent, Status, Stub, dead_contact
+from .stub import Raw, Rude, Silent, Status, Stub, dead_contact
 
 
 def no_volumes(_method: str, _struct: Dict[str, Any]) -> Any:
@@ -70,6 +70,10 @@ class Contacts(unittest.TestCase):
                 self.assertEqual(client.list_volumes(), [])
                 self.assertEqual((len(bad.requests), len(good.requests)), (1, 1))
 
+    def test_a_connection_that_breaks_is_a_node_that_is_not_there(self) -> None:
+        with Rude() as rude, Stub(no_volumes) as good:
+            self.assertEqual(StorageRouterClient("c", [rude, good.contact], 5).list_volumes(), [])
+
     def test_a_node_that_is_silent_is_given_up_and_the_next_is_asked(self) -> None:
         with Silent() as silent, Stub(no_volumes) as good:
             client = StorageRouterClient("c", [silent, good.contact])
@@ -109,6 +113,13 @@ class Contacts(unittest.TestCase):
             with self.assertRaisesRegex(RuntimeError, "closed"):
                 client.list_volumes()
             self.assertEqual(len(node.requests), 1)
+
+    def test_a_locked_client_is_closed_by_itself(self) -> None:
+        with Stub(no_volumes) as node:
+            with StorageRouterClient("c", [node.contact], 5) as client:
+                locked = client.make_locked_client("v")
+            self.assertEqual(locked.list_volumes(), [])
+            self.assertEqual(locked.client_timeout_secs(), 5)
 
 
 class Redirects(unittest.TestCase):
@@ -183,8 +194,14 @@ class Errors(unittest.TestCase):
         return caught.exception
 
     def test_each_number_has_its_exception_with_the_servers_text(self) -> None:
-        self.assertEqual(sorted(errors.BY_CODE), list(range(1, 11)))
-        for code, kind in errors.BY_CODE.items():
+        names = (
+            "ObjectNotFound InvalidOperation SnapshotNotFound FileExists InsufficientResources "
+            "PreviousSnapshotNotOnBackend ObjectStillHasChildren SnapshotNameAlreadyExists VolumeRestartInProgress "
+            "VolumeHalted"
+        ).split()
+        self.assertEqual(len(errors.BY_CODE), len(names))
+        for code, name in enumerate(names, 1):
+            kind = getattr(errors, f"{name}Exception")
             raised = self.raised({"xmlrpc_error_code": code, "xmlrpc_error_string": "so it is"})
             self.assertIs(type(raised), kind)
             self.assertIs(kind.__base__, Exception)

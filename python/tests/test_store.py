@@ -24,7 +24,7 @@ from volumedriver.storagerouter.storagerouterclient import (
 from volumedriver.storagerouter.store import Compare, Store, StoreError, Write
 
 from .processes import OVS, Etcd, Node, Process, until
-from .stub import dead_contact
+from .stub import Rude, dead_contact
 
 
 class Stores:
@@ -78,6 +78,13 @@ class Stores:
             self.assertEqual(store._endpoints[0], self.address)
             with self.assertRaisesRegex(StoreError, "cannot be reached"):
                 Store([(dead.host, dead.port)], timeout_secs=5).get("/a")
+
+        def test_a_change_whose_answer_is_lost_is_not_sent_again(self) -> None:
+            with Rude() as rude:
+                store = Store([(rude.host, rude.port), self.address], timeout_secs=10)
+                with self.assertRaisesRegex(StoreError, "what became of a change is not known"):
+                    store.transact([], [Write(self.folder + "a", b"1")])
+                self.assertIsNone(store.get(self.folder + "a"), "a read goes on at the next endpoint")
 
         def test_an_error_has_the_words_of_the_store(self) -> None:
             with self.assertRaisesRegex(RuntimeError, "key is not provided"):

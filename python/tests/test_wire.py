@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import unittest
+import xmlrpc.client
 from typing import Any, Dict, List, Optional, Tuple
 
 from volumedriver.storagerouter.storagerouterclient import (
@@ -18,6 +19,7 @@ from volumedriver.storagerouter.storagerouterclient import (
     MDSNodeConfig,
     ReadCacheBehaviour,
     ReadCacheMode,
+    ServerFault,
     Severity,
     StorageRouterClient,
 )
@@ -357,6 +359,31 @@ class Wire(unittest.TestCase):
     def test_statistics_node(self) -> None:
         node, _ = self.ask("statistics_node", {"node_id": "n"}, {"stored": "5"})
         self.assertEqual((node.methods, node.last), (["volumeDriverPerformanceCountersV3"], {**N, "reset": "false"}))
+
+    def statistics_of(self, methods: List[str]) -> Tuple[Stub, Any]:
+        """Asks a node that has these methods, and fails in the newest one."""
+
+        def answer(method: str, _struct: Dict[str, Any]) -> Any:
+            if method == "system.listMethods":
+                return methods
+            if method.endswith("V3"):
+                raise xmlrpc.client.Fault(1, "why")
+            return {"stored": 5}
+
+        with Stub(answer) as node:
+            try:
+                return node, StorageRouterClient("c", [node.contact], 5).statistics_volume("v")
+            except ServerFault as fault:
+                return node, fault
+
+    def test_statistics_in_their_old_form(self) -> None:
+        node, statistics = self.statistics_of(["volumePerformanceCounters"])
+        asked = ["volumePerformanceCountersV3", "system.listMethods", "volumePerformanceCounters"]
+        self.assertEqual((node.methods, statistics.stored), (asked, 5))
+
+    def test_statistics_that_fail_in_their_newest_form(self) -> None:
+        node, fault = self.statistics_of(["volumePerformanceCounters", "volumePerformanceCountersV3"])
+        self.assertEqual((len(node.methods), fault.text), (2, "why"))
 
     def test_list_client_connections(self) -> None:
         told = [{"object_id": "v", "ip": "127.0.0.1", "port": 5}, {"ip": "::1", "port": "6"}]

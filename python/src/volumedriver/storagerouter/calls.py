@@ -142,6 +142,11 @@ class Caller:
                 raise TypeError(f"cluster_contacts must hold ClusterContact, not {type(contact).__name__}")
             self._contacts.append((contact.host, contact.port))
 
+    def another(self) -> "Caller":
+        """One that asks the same contacts, and is closed by itself."""
+        contacts = [ClusterContact(host, port) for host, port in self.contacts()]
+        return Caller(self.cluster_id, contacts, self.timeout_secs, self.access)
+
     def call(
         self,
         method: str,

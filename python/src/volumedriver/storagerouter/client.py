@@ -65,7 +65,7 @@ class StorageRouterClient(VolumeCalls, SnapshotCalls, SettingCalls, NodeCalls):
         """
         from .locked import LockedClient
 
-        return LockedClient._of(self._caller, nspace, update_interval_secs, grace_period_secs)
+        return LockedClient._of(self._caller.another(), nspace, update_interval_secs, grace_period_secs)
 
     def volumes(self, node_id: Optional[str] = None) -> Iterator[VolumeInfo]:
         """Tell about each volume of the cluster, or of a node. One that is removed meanwhile is left out."""
