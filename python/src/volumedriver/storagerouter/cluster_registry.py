@@ -1,6 +1,7 @@
 """Which nodes a cluster has, as its operators registered them."""
 
 import json
+import ssl
 from typing import Any, Dict, Iterable, List, Optional
 
 from . import registries, wire
@@ -24,15 +25,18 @@ class ClusterRegistry:
         ara_cluster_id: str,
         ara_node_configs: Iterable[ArakoonNodeConfig],
         ara_timeout_secs: int = 60,
+        *,
+        tls: Optional[ssl.SSLContext] = None,
     ) -> None:
         """Connects to nobody.
 
-        ``ara_node_configs`` are members of the configuration store (etcd's API); ``ara_cluster_id`` is not used.
+        ``ara_node_configs`` are members of the configuration store (etcd's API); ``ara_cluster_id`` is not used. With
+        ``tls`` connections to them are encrypted.
         """
         self._cluster_id = wire.text_argument("vfs_cluster_id", vfs_cluster_id)
         wire.text_argument("ara_cluster_id", ara_cluster_id)
         wire.number_argument("ara_timeout_secs", ara_timeout_secs)
-        self._store = registries.store(ara_node_configs, ara_timeout_secs)
+        self._store = registries.store(ara_node_configs, ara_timeout_secs, tls)
 
     def set_node_configs(self, cluster_node_configs: Iterable[ClusterNodeConfig]) -> None:
         """Replace the list. Nodes that were in it keep their state, others are online.

@@ -1,6 +1,7 @@
 """Paths of volumes. There is one folder, and in it each volume under its id."""
 
-from typing import Iterable, List
+import ssl
+from typing import Iterable, List, Optional
 
 from . import wire
 from .contacts import ArakoonNodeConfig
@@ -53,9 +54,11 @@ class FileSystemMetaDataClient:
         cluster_id: str,
         arakoon_cluster_id: str,
         arakoon_node_configs: Iterable[ArakoonNodeConfig],
+        *,
+        tls: Optional[ssl.SSLContext] = None,
     ) -> None:
         """Connects to nobody. Arguments as of ``ObjectRegistryClient``."""
-        self._registry = ObjectRegistryClient(cluster_id, arakoon_cluster_id, arakoon_node_configs)
+        self._registry = ObjectRegistryClient(cluster_id, arakoon_cluster_id, arakoon_node_configs, tls=tls)
 
     def list_path(self, path: str) -> "List[str]":
         """List the names in a folder."""

@@ -1,6 +1,7 @@
 """Which volumes a cluster has, and whose each is."""
 
 import json
+import ssl
 from typing import Iterable, List, Optional
 
 from . import registries, wire
@@ -61,15 +62,17 @@ class ObjectRegistryClient:
         vrouter_cluster_id: str,
         arakoon_cluster_id: str,
         arakoon_node_configs: Iterable[ArakoonNodeConfig],
+        *,
+        tls: Optional[ssl.SSLContext] = None,
     ) -> None:
         """Connects to nobody.
 
         ``arakoon_node_configs`` are members of the configuration store (etcd's API); ``arakoon_cluster_id`` is not
-        used.
+        used. With ``tls`` connections to them are encrypted.
         """
         self._cluster_id = wire.text_argument("vrouter_cluster_id", vrouter_cluster_id)
         wire.text_argument("arakoon_cluster_id", arakoon_cluster_id)
-        self._store = registries.store(arakoon_node_configs)
+        self._store = registries.store(arakoon_node_configs, tls=tls)
 
     # The method `list` hides the type of this name in annotations of the methods behind it.
     def get_all_registrations(self) -> List[ObjectRegistration]:

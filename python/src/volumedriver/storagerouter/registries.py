@@ -1,6 +1,7 @@
 """What clients of registries have in common: the configuration store, and the vPool of a cluster in it."""
 
 import json
+import ssl
 from typing import Any, Dict, Iterable, Optional
 
 from . import wire
@@ -10,15 +11,19 @@ from .store import TIMEOUT_SECS, Store
 VPOOLS = "/ovs/vpools/"
 
 
-def store(node_configs: Iterable[ArakoonNodeConfig], timeout_secs: int = TIMEOUT_SECS) -> Store:
-    """The configuration store whose members these are."""
+def store(
+    node_configs: Iterable[ArakoonNodeConfig],
+    timeout_secs: int = TIMEOUT_SECS,
+    tls: Optional[ssl.SSLContext] = None,
+) -> Store:
+    """The configuration store whose members these are; with ``tls`` connections are encrypted."""
     members = list(node_configs)
     for member in members:
         if not isinstance(member, ArakoonNodeConfig):
             raise TypeError(f"node configs must be ArakoonNodeConfig, not {type(member).__name__}")
     if not members:
         raise RuntimeError("give at least one member of the configuration store")
-    return Store([(member.host, member.port) for member in members], timeout_secs=timeout_secs)
+    return Store([(member.host, member.port) for member in members], tls, timeout_secs)
 
 
 def vpool_of(store: Store, cluster_id: str) -> str:
