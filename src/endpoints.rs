@@ -17,6 +17,12 @@ pub(crate) struct Endpoints {
     pub(crate) http: String,
     /// The admin socket.
     pub(crate) admin: String,
+    /// The admin RPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) xmlrpc: Option<String>,
+    /// The cluster that requests to it must name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vrouter_cluster_id: Option<String>,
     /// The configuration store, as `http://host:port` or an `etcd://` URL; a node that reads files has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) etcd: Option<String>,
@@ -49,6 +55,8 @@ impl Endpoints {
             nbd_unix: format!("nbd+unix:///?socket={}", percent_encode(nbd_socket)),
             http: format!("http://{}", reachable(http)),
             admin: format!("{ADMIN_SCHEME}{}", admin_socket.display()),
+            xmlrpc: None,
+            vrouter_cluster_id: None,
             etcd: None,
             vpool_guid: None,
             vrouter_id: None,

@@ -1,7 +1,8 @@
 //! Log lines on standard error, without tearing progress bars.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cfg_engine::Broken;
 use cfg_schema::{Change, Parameter, Problem};
@@ -41,6 +42,129 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
+/// How much something matters, in the words of the original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// Every step.
+    Trace,
+    /// How things happen.
+    Debug,
+    /// What happens again and again; here as much as `Debug`.
+    Periodic,
+    /// What happens.
+    Info,
+    /// What may need a look.
+    Warning,
+    /// What somebody has to do something about.
+    Error,
+    /// What ends the process; here as much as `Error`.
+    Fatal,
+    /// What is always to be seen; here as much as `Error`.
+    Notice,
+}
+
+/// Each severity, its name, and the level of this program's log that is the same.
+const SEVERITIES: [(Severity, &str, &str); 8] = [
+    (Severity::Trace, "trace", "trace"),
+    (Severity::Debug, "debug", "debug"),
+    (Severity::Periodic, "periodic", "debug"),
+    (Severity::Info, "info", "info"),
+    (Severity::Warning, "warning", "warn"),
+    (Severity::Error, "error", "error"),
+    (Severity::Fatal, "fatal", "error"),
+    (Severity::Notice, "notice", "error"),
+];
+
+impl Severity {
+    /// The one of a name.
+    pub(crate) fn parse(name: &str) -> Option<Severity> {
+        SEVERITIES.iter().find(|(_, known, _)| *known == name).map(|(severity, ..)| *severity)
+    }
+
+    /// The one that is the same as a level of this program's log.
+    fn of_level(level: &str) -> Option<Severity> {
+        SEVERITIES.iter().find(|(.., known)| *known == level).map(|(severity, ..)| *severity)
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        SEVERITIES[self as usize].1
+    }
+
+    fn level(self) -> &'static str {
+        SEVERITIES[self as usize].2
+    }
+}
+
+/// What is logged now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Levels {
+    /// Of everything that no filter names.
+    pub(crate) general: Severity,
+    /// Of single parts.
+    pub(crate) filters: BTreeMap<String, Severity>,
+}
+
+static LEVELS: Mutex<Levels> = Mutex::new(Levels { general: Severity::Info, filters: BTreeMap::new() });
+
+/// Most parts that have a level of their own.
+const FILTERS: usize = 256;
+
+impl Levels {
+    /// Those of the section `logging`, which was checked. A part that is off is not among them.
+    fn of(logging: &Logging) -> Levels {
+        let level = logging.log_level.write();
+        let filter = |filter: &str| {
+            let (part, level) = filter.split_once('=')?;
+            Some((part.to_owned(), Severity::of_level(level)?))
+        };
+        Levels {
+            general: level.as_str().and_then(Severity::of_level).unwrap_or(Severity::Info),
+            filters: logging.log_filters.split(',').filter_map(filter).collect(),
+        }
+    }
+
+    /// The filter that they are.
+    fn filter(&self) -> Result<EnvFilter, String> {
+        if self.filters.len() > FILTERS {
+            return Err(format!("more than {FILTERS} filters"));
+        }
+        let is_part = |part: &str| {
+            part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-'))
+        };
+        if let Some(odd) = self.filters.keys().find(|part| part.is_empty() || !is_part(part)) {
+            return Err(format!(
+                "{odd:?} is no part of the program; such are cfg_client or volumedriver::pool"
+            ));
+        }
+        let filters = self.filters.iter().map(|(part, severity)| format!(",{part}={}", severity.level()));
+        filter(&format!("{}{}", self.general.level(), filters.collect::<String>()))
+    }
+}
+
+fn remembered() -> MutexGuard<'static, Levels> {
+    LEVELS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is logged now.
+pub(crate) fn levels() -> Levels {
+    remembered().clone()
+}
+
+/// Logs otherwise until the process ends or an update changes the section `logging`.
+///
+/// # Errors
+/// What is wrong with the levels; then nothing changed.
+pub(crate) fn change(change: impl FnOnce(&mut Levels)) -> Result<(), String> {
+    let mut levels = remembered();
+    let mut next = levels.clone();
+    change(&mut next);
+    let filter = next.filter()?;
+    RELOAD.get().map_or(Ok(()), |reload| reload(filter))?;
+    *levels = next;
+    Ok(())
+}
+
 /// Puts another filter in the place of the one that is used.
 type Reload = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
 
@@ -69,6 +193,7 @@ pub(crate) fn start(global: &Global, default_level: &str, bars: &MultiProgress) 
             Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
         }
     };
+    remembered().general = Severity::of_level(level).unwrap_or(Severity::Info);
     // A process starts its log once.
     let _ = RELOAD.set(reload);
     Ok(())
@@ -98,7 +223,9 @@ pub(crate) fn configure(logging: &Logging) -> Result<(), Vec<Problem>> {
     let filter = configured(logging)?;
     if let Some(Err(error)) = RELOAD.get().map(|reload| reload(filter)) {
         tracing::error!(error, "the log goes on as before");
+        return Ok(());
     }
+    *remembered() = Levels::of(logging);
     Ok(())
 }
 
@@ -106,12 +233,12 @@ pub(crate) fn configure(logging: &Logging) -> Result<(), Vec<Problem>> {
 pub(crate) struct Log;
 
 /// A filter that waits to be used.
-struct Next(EnvFilter);
+struct Next(EnvFilter, Levels);
 
 impl Component for Log {
     fn prepare(&self, values: &Parameters, changes: &[Change]) -> Result<Box<dyn Prepared>, Vec<Problem>> {
         match changes.iter().any(|change| change.section == "logging") {
-            true => Ok(Box::new(Next(configured(&values.logging)?))),
+            true => Ok(Box::new(Next(configured(&values.logging)?, Levels::of(&values.logging)))),
             false => Ok(Box::new(Nothing)),
         }
     }
@@ -119,8 +246,44 @@ impl Component for Log {
 
 impl Prepared for Next {
     fn commit(self: Box<Self>) -> Vec<Broken> {
-        let reloaded = RELOAD.get().map_or(Ok(()), |reload| reload(self.0));
+        let Next(filter, levels) = *self;
+        let reloaded = RELOAD.get().map_or(Ok(()), |reload| reload(filter));
+        if reloaded.is_ok() {
+            *remembered() = levels;
+        }
         let broken = |problem| Broken { section: "logging".to_owned(), key: String::new(), problem };
         reloaded.err().map(broken).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severities_are_levels_and_names_the_same_both_ways() {
+        for (at, (severity, name, level)) in SEVERITIES.into_iter().enumerate() {
+            assert_eq!((severity as usize, severity.name(), severity.level()), (at, name, level));
+            assert_eq!(Severity::parse(name), Some(severity));
+        }
+        assert_eq!((Severity::parse("warn"), Severity::of_level("warn")), (None, Some(Severity::Warning)));
+    }
+
+    #[test]
+    fn levels_are_those_of_the_section_and_odd_filters_are_refused() {
+        let logging = Logging {
+            log_filters: "cfg_client=debug,volumedriver::pool=off".to_owned(),
+            ..Logging::default()
+        };
+        let mut levels = Levels::of(&logging);
+        assert_eq!(levels.filters, BTreeMap::from([("cfg_client".to_owned(), Severity::Debug)]));
+        assert!(levels.filter().is_ok());
+        for odd in ["", "a,b", "a=b", "a[x]"] {
+            let mut levels = levels.clone();
+            levels.filters.insert(odd.to_owned(), Severity::Info);
+            assert!(levels.filter().is_err(), "{odd}");
+        }
+        levels.filters = (0..=FILTERS).map(|number| (format!("part{number}"), Severity::Info)).collect();
+        assert!(levels.filter().is_err());
     }
 }

@@ -16,6 +16,7 @@ mod identity;
 mod logging;
 mod output;
 mod progress;
+mod rpc;
 mod signals;
 mod up;
 mod volume;

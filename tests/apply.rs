@@ -146,6 +146,7 @@ fn what_is_dynamic_is_applied_at_once() {
 #[test]
 fn documents_of_a_directory_are_stored_and_applied() {
     let host = Host::start();
+    host.status("in-sync");
     let place = host.directory.path("documents");
     fs::create_dir_all(&place).expect("a directory");
     let write = |section: &str, document: &Value| {

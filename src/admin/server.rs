@@ -42,8 +42,12 @@ async fn run<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     match node.operate(operation).await {
         Some(result) => result.map_err(|error| ApiError::of_volume(name, &error)),
-        None => Err(ApiError::new(ErrorKind::Unavailable, "the node is starting or stopping; try again")),
+        None => Err(unavailable()),
     }
+}
+
+fn unavailable() -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, "the node is starting or stopping; try again")
 }
 
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
@@ -61,18 +65,9 @@ async fn create(State(node): State<Arc<Node>>, body: Bytes) -> Result<(StatusCod
     let CreateVolume { name, size } = parse(&body)?;
     let parsed =
         VolumeName::parse(&name).map_err(|error| ApiError::new(ErrorKind::Invalid, error.to_string()))?;
-    let claims = node.claims()?;
-    claims.claim(&name).await?;
-    let created = run(node.clone(), &name, move |driver| driver.create_volume(parsed, size)).await;
-    if let Err(error) = &created
-        && error.kind != ErrorKind::Exists
-        && let Err(error) = claims.release(&name).await
-    {
-        // The next start finds a claim without a volume and releases it.
-        tracing::warn!(volume = name, error = error.message, "a claim stays behind");
-    }
-    let volume = created?;
-    tracing::info!(volume = name, size, "volume created");
+    node.claims()?.claim(&name).await?;
+    let created = node.create(parsed, size).await.ok_or_else(unavailable)?;
+    let volume = created.map_err(|error| ApiError::of_volume(&name, &error))?;
     Ok((StatusCode::CREATED, Json(volume.into())))
 }
 
@@ -90,12 +85,8 @@ async fn change(State(node): State<Arc<Node>>, Path(name): Path<String>, body: B
 }
 
 async fn delete(State(node): State<Arc<Node>>, Path(name): Path<String>) -> Answer<Deleted> {
-    let wanted = name.clone();
-    run(node.clone(), &name, move |driver| driver.delete(&wanted)).await?;
-    if let Err(error) = node.claims()?.release(&name).await {
-        tracing::warn!(volume = name, error = error.message, "a claim stays behind");
-    }
-    tracing::info!(volume = name, "volume deleted");
+    let deleted = node.delete(&name).await.ok_or_else(unavailable)?;
+    deleted.map_err(|error| ApiError::of_volume(&name, &error))?;
     Ok(Json(Deleted { deleted: name }))
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cfg_client::{Content as ListContent, Event, FileSource, Item, KeyPath, Transaction, Write};
 use cfg_engine::{Feedback, Outcome, Update};
+use cfg_schema::Documents;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -69,10 +70,7 @@ impl Session {
             (None, Some(host)) => host.place.vpool_update.clone(),
             (_, None) => return Err(Failure::not_found(format!("{} has no hosts", targets.name()))),
         };
-        let text = serde_json::to_string(&update)
-            .map_err(|error| Failure::failed(format!("the update is no JSON: {error}")))?;
-        let put = Transaction { compares: Vec::new(), writes: vec![Write::put(&key, text)] };
-        let revision = self.store.transact(&put).await.map_err(failure_of)?;
+        let revision = self.request(&key, &update).await?;
         let living = |alive: bool| {
             let chosen = hosts.iter().filter(move |(_, host)| host.status.is_some() == alive);
             chosen.map(|(name, _)| name.clone()).collect::<BTreeSet<String>>()
@@ -81,6 +79,14 @@ impl Session {
             self.collect(targets, revision, &id, living(true), Instant::now() + wish.wait).await?;
         let down = living(false).into_iter().collect();
         self.report(Collected { id, revision, feedback, silent, down })
+    }
+
+    /// Writes an update key; gives its revision.
+    pub(super) async fn request(&self, key: &KeyPath, update: &Update) -> Result<i64, Failure> {
+        let text = serde_json::to_string(update)
+            .map_err(|error| Failure::failed(format!("the update is no JSON: {error}")))?;
+        let put = Transaction { compares: Vec::new(), writes: vec![Write::put(key, text)] };
+        self.store.transact(&put).await.map_err(failure_of)
     }
 
     /// Stores the documents of a directory for all hosts, in as few changes as they fit.
@@ -110,32 +116,7 @@ impl Session {
         for _ in 0..TRIES {
             let mut edits = Vec::new();
             for host in hosts.values() {
-                let config = &host.place.config;
-                for (section, document) in &documents {
-                    let key = config.join(section).map_err(failure_of)?;
-                    let before = self.current(&key).await?;
-                    let stored = before.as_ref().map(|pair| Content::of(&pair.value));
-                    let mut content = Content::Json(document.clone());
-                    content.unmask(&key, stored.as_ref()).map_err(|missing| {
-                        Failure::rejected(format!(
-                            "{key}: *** stands for a secret that is not stored: {missing:?}"
-                        ))
-                    })?;
-                    if stored.as_ref() != Some(&content) {
-                        let after = super::read::text(&content).into_bytes();
-                        edits.push(Edit { key, before, after: Some(after), other: None });
-                    }
-                }
-                if wish.prune {
-                    let listing = self.store.list(&config.below(), ListContent::Values, None).await;
-                    for pair in listing.map_err(failure_of)?.pairs {
-                        let key = super::write::key_of(&pair)?;
-                        let section = key.as_str().strip_prefix(&config.folder()).unwrap_or_default();
-                        if !documents.contains_key(section) {
-                            edits.push(Edit { key, before: Some(pair), after: None, other: None });
-                        }
-                    }
-                }
+                edits.extend(self.edits(&host.place.config, &documents, wish.prune).await?);
             }
             if edits.is_empty() || self.commit(&edits, &intent, Check::Made).await?.is_some() {
                 return Ok(());
@@ -144,8 +125,42 @@ impl Session {
         Err(busy(&KeyPath::root()))
     }
 
+    /// What makes the documents below `config` those that are given; with `prune` no others stay.
+    pub(super) async fn edits(
+        &self,
+        config: &KeyPath,
+        documents: &Documents,
+        prune: bool,
+    ) -> Result<Vec<Edit>, Failure> {
+        let mut edits = Vec::new();
+        for (section, document) in documents {
+            let key = config.join(section).map_err(failure_of)?;
+            let before = self.current(&key).await?;
+            let stored = before.as_ref().map(|pair| Content::of(&pair.value));
+            let mut content = Content::Json(document.clone());
+            content.unmask(&key, stored.as_ref()).map_err(|missing| {
+                Failure::rejected(format!("{key}: *** stands for a secret that is not stored: {missing:?}"))
+            })?;
+            if stored.as_ref() != Some(&content) {
+                let after = super::read::text(&content).into_bytes();
+                edits.push(Edit { key, before, after: Some(after), other: None });
+            }
+        }
+        if prune {
+            let listing = self.store.list(&config.below(), ListContent::Values, None).await;
+            for pair in listing.map_err(failure_of)?.pairs {
+                let key = super::write::key_of(&pair)?;
+                let section = key.as_str().strip_prefix(&config.folder()).unwrap_or_default();
+                if !documents.contains_key(section) {
+                    edits.push(Edit { key, before: Some(pair), after: None, other: None });
+                }
+            }
+        }
+        Ok(edits)
+    }
+
     /// Waits for the answers to the update of `revision`: of one that was superseded, for that of the newer one.
-    async fn collect(
+    pub(super) async fn collect(
         &self,
         targets: &Targets,
         revision: i64,

@@ -149,6 +149,15 @@ impl Session {
         })
     }
 
+    /// Everything that is wrong with what is stored below `config`, the folder of a host.
+    pub(super) async fn problems_of(&self, config: &KeyPath) -> Result<Vec<Problem>, Failure> {
+        let listing =
+            self.store.list(&config.below(), ListContent::Values, None).await.map_err(failure_of)?;
+        let mut whole = Whole::of_pairs(config, listing.pairs.iter());
+        self.read_targets(&mut whole, &[], listing.revision).await?;
+        Ok(whole.examine(self.identity.as_ref()).problems)
+    }
+
     /// Refuses a change with problems: prints all of them.
     pub(super) fn refuse(&self, report: &Report) -> Result<(), Failure> {
         let problems: Vec<(&Host, &Problem)> =
@@ -267,6 +276,11 @@ impl HostReport {
 }
 
 impl Report {
+    /// Everything that is wrong, of all hosts.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.hosts.into_iter().flat_map(|host| host.problems).collect()
+    }
+
     fn keys(&self, keys: impl Fn(&HostReport) -> &Vec<String>) -> BTreeSet<String> {
         self.hosts.iter().flat_map(|host| keys(host).iter().cloned()).collect()
     }

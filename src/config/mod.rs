@@ -15,6 +15,7 @@ mod freeze;
 mod history;
 mod host;
 mod journal;
+pub(crate) mod own;
 mod place;
 mod read;
 mod reference;
@@ -111,6 +112,19 @@ pub(crate) async fn store_first(
     let session = Session { store: store.clone(), json: false, identity: None };
     // Whoever stores the first documents has read them.
     Ok(session.commit(&edits, &Intent::new(action, None)?, Check::Omitted).await?.is_some())
+}
+
+/// Masks the secrets of documents that lie below `folder`.
+pub(crate) fn mask_secrets(folder: &KeyPath, documents: &mut Documents) -> Result<(), Failure> {
+    for (section, document) in documents {
+        let key = folder.join(section).map_err(failure_of)?;
+        let mut content = secret::Content::Json(std::mem::take(document));
+        content.mask(&key);
+        if let secret::Content::Json(masked) = content {
+            *document = masked;
+        }
+    }
+    Ok(())
 }
 
 impl Session {

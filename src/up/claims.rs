@@ -86,6 +86,34 @@ impl Claims {
         Err(ApiError::new(ErrorKind::Unavailable, message))
     }
 
+    /// Whose the volume is; `None`: nobody's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub(crate) async fn owner(&self, volume: &str) -> Result<Option<String>, ApiError> {
+        let key = self.key(volume).map_err(|error| self.failed(volume, &error))?;
+        match self.store.get(&key, None).await {
+            Ok(pair) => Ok(owner_of(&pair.value)),
+            Err(Error::Absent { .. }) => Ok(None),
+            Err(error) => Err(self.failed(volume, &error)),
+        }
+    }
+
+    /// All volumes of the vPool.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    pub(crate) async fn volumes(&self) -> Result<BTreeSet<String>, ApiError> {
+        let failed = |error: Error| {
+            let message = format!(
+                "the volumes of the vPool cannot be listed: {error}; try again when the store answers"
+            );
+            ApiError::new(ErrorKind::Unavailable, message)
+        };
+        let listing = self.store.list(&self.folder.below(), Content::Keys, None).await.map_err(failed)?;
+        Ok(listing.pairs.iter().filter_map(|pair| self.volume_of(&pair.key)).collect())
+    }
+
     /// Gives the volume up. What is not this driver's stays.
     pub(crate) async fn release(&self, volume: &str) -> Result<(), ApiError> {
         let key = self.key(volume).map_err(|error| self.failed(volume, &error))?;

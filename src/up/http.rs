@@ -1,5 +1,6 @@
 //! Serving HTTP with bounds on everything: connections, the time for a request and for its answer, the body's length.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +10,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
+use cfg_store::Acceptor;
 use http_body_util::{BodyExt, Limited};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,7 +18,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use volumedriver::parameters::Parameters;
+use tokio_rustls::TlsAcceptor;
+use volumedriver::parameters::{Parameters, Xmlrpc};
 
 /// For the whole life of a connection that asks for metrics or health.
 const LOOK: Duration = Duration::from_secs(60);
@@ -25,12 +28,13 @@ const LOOK: Duration = Duration::from_secs(60);
 const OPERATION: Duration = Duration::from_secs(600);
 
 /// Bounds of one server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Options {
     connections: usize,
     read_timeout: Duration,
     body_limit: usize,
     lifetime: Duration,
+    tls: Option<Arc<Acceptor>>,
 }
 
 impl Options {
@@ -42,6 +46,20 @@ impl Options {
             read_timeout: http.http_read_timeout_ms.duration(),
             body_limit: usize::try_from(http.http_body_limit.bytes()).unwrap_or(usize::MAX),
             lifetime: LOOK,
+            tls: None,
+        }
+    }
+
+    /// For the admin RPC, with TLS or without.
+    pub(crate) fn for_calls(parameters: &Xmlrpc, tls: Option<Arc<Acceptor>>) -> Options {
+        let read_timeout = parameters.xmlrpc_read_timeout_ms.duration();
+        Options {
+            connections: parameters.xmlrpc_max_connections as usize,
+            read_timeout,
+            body_limit: usize::try_from(parameters.xmlrpc_request_limit.bytes()).unwrap_or(usize::MAX),
+            // TLS, head and body of a request, and the answer.
+            lifetime: 4 * read_timeout + parameters.xmlrpc_call_timeout_ms.duration(),
+            tls,
         }
     }
 
@@ -77,7 +95,19 @@ pub(crate) async fn serve<L: Listener>(
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection<S>(stream: S, router: Router, options: Options, mut stop: watch::Receiver<bool>)
+async fn connection<S>(stream: S, router: Router, options: Options, stop: watch::Receiver<bool>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(tls) = &options.tls else { return talk(stream, router, options, stop).await };
+    match timeout(options.read_timeout, TlsAcceptor::from(tls.config()).accept(stream)).await {
+        Ok(Ok(stream)) => talk(stream, router, options, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
+        Err(_) => tracing::debug!("TLS took too long"),
+    }
+}
+
+async fn talk<S>(stream: S, router: Router, options: Options, mut stop: watch::Receiver<bool>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {

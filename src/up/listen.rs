@@ -16,6 +16,7 @@ use crate::data_dir::DataDir;
 use crate::driver::Driver;
 use crate::endpoints::Endpoints;
 use crate::failure::Failure;
+use crate::rpc;
 
 /// Attempts to bind a port that a dying predecessor may still hold, 200 ms apart.
 const BIND_RETRIES: u32 = 5;
@@ -32,6 +33,8 @@ pub(super) struct Sockets {
     pub(super) nbd: NbdSockets,
     /// Metrics and health.
     pub(super) http: TcpListener,
+    /// The admin RPC.
+    pub(super) xmlrpc: TcpListener,
     /// The admin API.
     pub(super) admin: UnixListener,
 }
@@ -43,7 +46,7 @@ impl Sockets {
         parameters: &Parameters,
         directory: &DataDir,
     ) -> Result<Sockets, Failure> {
-        let tcp = async |port: u16, section: &str| {
+        let tcp = async |ip: IpAddr, port: u16, section: &str| {
             let address = SocketAddr::new(ip, port);
             bind_tcp(address, BIND_RETRIES)
                 .await
@@ -56,20 +59,29 @@ impl Sockets {
         };
         Ok(Sockets {
             nbd: NbdSockets {
-                tcp: tcp(parameters.nbd.nbd_port, "nbd").await?,
+                tcp: tcp(ip, parameters.nbd.nbd_port, "nbd").await?,
                 unix: unix(&directory.nbd_socket()).await?,
             },
-            http: tcp(parameters.http.http_port, "http").await?,
+            http: tcp(ip, parameters.http.http_port, "http").await?,
+            xmlrpc: tcp(rpc::listen_on(ip, &parameters.xmlrpc), parameters.xmlrpc.xmlrpc_port, "xmlrpc")
+                .await?,
             admin: unix(&directory.admin_socket()).await?,
         })
     }
 
     /// The addresses, with the ports that the system chose.
-    pub(super) fn endpoints(&self, directory: &DataDir) -> Result<Endpoints, Failure> {
+    pub(super) fn endpoints(
+        &self,
+        parameters: &Parameters,
+        directory: &DataDir,
+    ) -> Result<Endpoints, Failure> {
         let failed = |error: io::Error| Failure::failed(format!("a socket has no address: {error}"));
         let nbd = self.nbd.tcp.local_addr().map_err(failed)?;
         let http = self.http.local_addr().map_err(failed)?;
-        Ok(Endpoints::new(nbd, &directory.nbd_socket(), http, &directory.admin_socket()))
+        let xmlrpc = self.xmlrpc.local_addr().map_err(failed)?;
+        let mut endpoints = Endpoints::new(nbd, &directory.nbd_socket(), http, &directory.admin_socket());
+        endpoints.xmlrpc = Some(rpc::url(xmlrpc, &parameters.xmlrpc));
+        Ok(endpoints)
     }
 }
 

@@ -26,6 +26,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
+use volumedriver::parameters::Parameters;
 
 use self::claims::Claims;
 use self::component::Volumes;
@@ -44,7 +45,7 @@ use crate::identity::Identity;
 use crate::logging::Log;
 use crate::progress::Bars;
 use crate::signals::Signals;
-use crate::{admin, logging, output};
+use crate::{admin, logging, output, rpc};
 
 /// For connections that are being answered when the node stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -165,14 +166,17 @@ impl Process<'_> {
         if arguments.ephemeral {
             parameters.nbd.nbd_port = 0;
             parameters.http.http_port = 0;
+            parameters.xmlrpc.xmlrpc_port = 0;
         }
+        let tls = rpc::tls(&parameters.xmlrpc)?;
         let sockets = Sockets::bind(arguments.listen, &parameters, directory).await?;
         let endpoints = Endpoints {
             etcd: Some(start.etcd.clone()),
             vpool_guid: Some(start.identity.vpool_guid().to_owned()),
             vrouter_id: Some(start.identity.vrouter_id().to_owned()),
             config: Some(start.url.clone()),
-            ..sockets.endpoints(directory)?
+            vrouter_cluster_id: Some(rpc::cluster_id(&start.chosen.documents, &start.identity)),
+            ..sockets.endpoints(&parameters, directory)?
         };
         let node = Node::new(parameters.http.admin_operations_in_flight);
         let (stop, stopped) = watch::channel(false);
@@ -211,7 +215,10 @@ impl Process<'_> {
         let here = driver.list().into_iter().map(|volume| volume.name.to_string()).collect();
         node.claims_by(settle_claims(&start.store, &start.identity, &here).await?);
         node.started(driver).await;
-        let agent = take_updates(directory, &node, start)?;
+        let calls = admin_rpc(&node, &start, &parameters, &endpoints)?;
+        let options = http::Options::for_calls(&parameters.xmlrpc, tls);
+        servers.spawn(http::serve(sockets.xmlrpc, rpc::router(calls), options, stopped.clone()));
+        let agent = take_updates(directory, &node, start, &endpoints)?;
         let admin = admin::server::router(Arc::clone(&node));
         servers.spawn(http::serve(sockets.admin, admin, http.for_operations(), stopped));
 
@@ -234,8 +241,31 @@ impl Process<'_> {
     }
 }
 
+/// What answers requests of the admin RPC.
+fn admin_rpc(
+    node: &Arc<Node>,
+    start: &config::Start,
+    parameters: &Parameters,
+    endpoints: &Endpoints,
+) -> Result<Arc<rpc::Server>, Failure> {
+    rpc::Server::new(rpc::Parts {
+        node: Arc::clone(node),
+        store: start.store.clone(),
+        identity: &start.identity,
+        cluster_id: rpc::cluster_id(&start.chosen.documents, &start.identity),
+        url: start.url.clone(),
+        own_url: endpoints.xmlrpc.as_deref().unwrap_or_default(),
+        parameters: &parameters.xmlrpc,
+    })
+}
+
 /// From now on the process takes updates of its configuration.
-fn take_updates(directory: &DataDir, node: &Arc<Node>, start: config::Start) -> Result<Agent, Failure> {
+fn take_updates(
+    directory: &DataDir,
+    node: &Arc<Node>,
+    start: config::Start,
+    endpoints: &Endpoints,
+) -> Result<Agent, Failure> {
     let config::Start { chosen, mut identity, url, store, place, cluster, .. } = start;
     let incarnation = identity.count_start();
     // A full disk is no reason not to serve what is on it.
@@ -249,6 +279,8 @@ fn take_updates(directory: &DataDir, node: &Arc<Node>, start: config::Start) -> 
         cluster_id: cluster.map(ClusterId::number),
         incarnation,
         started: crate::config::now(),
+        xmlrpc: endpoints.xmlrpc.clone(),
+        vrouter_cluster_id: endpoints.vrouter_cluster_id.clone(),
     };
     let components: Vec<Box<dyn Component>> = vec![Box::new(Volumes(Arc::clone(node))), Box::new(Log)];
     let surroundings =
@@ -278,7 +310,8 @@ async fn open(
     create_volumes(node, &arguments.volumes).await?;
     directory.publish(endpoints)?;
     announce(global, directory, endpoints)?;
-    tracing::info!(pid = endpoints.pid, nbd = endpoints.nbd, http = endpoints.http, "ready");
+    let xmlrpc = endpoints.xmlrpc.as_deref().unwrap_or_default();
+    tracing::info!(pid = endpoints.pid, nbd = endpoints.nbd, http = endpoints.http, xmlrpc, "ready");
     Ok(())
 }
 
@@ -376,10 +409,12 @@ fn announce(global: &Global, directory: &DataDir, endpoints: &Endpoints) -> Resu
     }
     let Endpoints { nbd, nbd_unix, http, admin, .. } = endpoints;
     let etcd = endpoints.etcd.clone().unwrap_or_default();
+    let xmlrpc = endpoints.xmlrpc.clone().unwrap_or_default();
     let addresses = [
         ("nbd", nbd),
         ("nbd_unix", nbd_unix),
         ("http", http),
+        ("xmlrpc", &xmlrpc),
         ("etcd", &etcd),
         ("admin", admin),
         ("data_dir", &data_dir),

@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::claims::Claims;
 use crate::admin::api::{ApiError, ErrorKind};
-use crate::driver::Driver;
+use crate::driver::{Driver, VolumeError, VolumeInfo, VolumeName};
 
 /// Holds the driver from the end of its start to the beginning of its stop.
 pub(crate) struct Node {
@@ -55,6 +55,42 @@ impl Node {
             result
         })
         .await
+    }
+
+    /// Makes a volume that is claimed. When that fails, and there is none of the name here, its claim is released.
+    /// `None` as in [`Node::operate`].
+    pub(crate) async fn create(
+        self: &Arc<Node>,
+        name: VolumeName,
+        size: u64,
+    ) -> Option<Result<VolumeInfo, VolumeError>> {
+        let wanted = name.clone();
+        let created = self.operate(move |driver| driver.create_volume(wanted, size)).await;
+        match &created {
+            Some(Ok(_)) => tracing::info!(volume = %name, size, "volume created"),
+            Some(Err(VolumeError::Exists)) => {}
+            Some(Err(_)) | None => self.release(name.as_str()).await,
+        }
+        created
+    }
+
+    /// Deletes a volume and gives up its claim. `None` as in [`Node::operate`].
+    pub(crate) async fn delete(self: &Arc<Node>, name: &str) -> Option<Result<(), VolumeError>> {
+        let wanted = name.to_owned();
+        let deleted = self.operate(move |driver| driver.delete(&wanted)).await?;
+        if deleted.is_ok() {
+            self.release(name).await;
+            tracing::info!(volume = name, "volume deleted");
+        }
+        Some(deleted)
+    }
+
+    async fn release(&self, name: &str) {
+        let released = async { self.claims()?.release(name).await };
+        if let Err(error) = released.await {
+            // The next start finds a claim without a volume and releases it.
+            tracing::warn!(volume = name, error = error.message, "a claim stays behind");
+        }
     }
 
     /// As [`Node::operate`], at once: for what only looks.

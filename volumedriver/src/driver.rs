@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::nbd::handshake::Exports;
 use crate::nbd::listener::{Admission, Attach};
 use crate::parameters::Parameters;
-use crate::pool::keeper::{Keep, Pool};
+use crate::pool::keeper::{Keep, Levels, Pool};
 use crate::pool::ledger::Home;
 use crate::pool::open::SegmentFiles;
 use crate::volume::address::{BootId, VolumeId};
@@ -172,6 +172,23 @@ pub struct VolumeStats {
     pub damaged_clusters: u64,
     /// Requests refused for lack of space.
     pub no_space: u64,
+}
+
+/// The local disk of the log, bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Where segments are.
+    pub directory: PathBuf,
+    /// Bytes of one segment.
+    pub segment_size: u64,
+    /// All that segments may take.
+    pub size: u64,
+    /// What is left of it.
+    pub free: u64,
+    /// What volumes have of it.
+    pub used: u64,
+    /// So little is free that compaction runs.
+    pub tight: bool,
 }
 
 /// Why a call about a volume failed.
@@ -371,6 +388,22 @@ impl Driver {
         let volumes = entries.iter().map(|entry| (entry.info(find(&reports, entry)), find(&reports, entry)));
         let levels = self.pool.as_ref().map(Pool::levels);
         self.metrics.text(volumes, &reports, levels.as_deref(), self.admission.get())
+    }
+
+    /// What the directory of segments holds.
+    pub fn space(&self) -> Space {
+        let levels = self.pool.as_ref().map(Pool::levels);
+        let segments = |count: fn(&Levels) -> u32| {
+            levels.as_deref().map_or(0, |levels| u64::from(count(levels)) * levels.segment_size())
+        };
+        Space {
+            directory: self.layout.segments.clone(),
+            segment_size: levels.as_deref().map_or(0, Levels::segment_size),
+            size: segments(|levels| levels.view().total),
+            free: segments(|levels| levels.view().free),
+            used: segments(|levels| levels.census().used),
+            tight: levels.as_deref().is_some_and(|levels| levels.view().free < levels.view().trigger),
+        }
     }
 
     /// Whether volumes are served: all data threads live and no shutdown began.

@@ -25,7 +25,7 @@ pub use backend::{
 pub use cache::{ContentAddressedCache, MountPoint, ScoCache};
 pub use events::{EventPublisher, StatsCollector};
 pub use filesystem::{FileDriver, Filesystem, Fuse};
-pub use interfaces::{Http, Metrics, Nbd, NetworkInterface, ShmInterface};
+pub use interfaces::{Http, Metrics, Nbd, NetworkInterface, ShmInterface, Xmlrpc};
 pub use logging::{LogLevel, Logging};
 pub use metadata::MetadataServer;
 pub use routing::{VolumeRegistry, VolumeRouter, VolumeRouterCluster};
@@ -38,6 +38,7 @@ parameters! {
         volume_manager: VolumeManager,
         nbd: Nbd,
         http: Http,
+        xmlrpc: Xmlrpc,
         metrics: Metrics,
         logging: Logging,
         backend_connection_manager: BackendConnectionManager,
@@ -118,6 +119,11 @@ pub(crate) fn check(parameters: &Parameters) -> Vec<Problem> {
         }
     }
     problems.extend(logging::problem(&parameters.logging));
+    let Xmlrpc { xmlrpc_tls_cert_file: cert, xmlrpc_tls_key_file: key, .. } = &parameters.xmlrpc;
+    if cert.is_empty() != key.is_empty() {
+        let problem = "must be given together with xmlrpc_tls_key_file, or neither".to_owned();
+        problems.push(Problem::new("xmlrpc", "xmlrpc_tls_cert_file", cert.clone().into(), problem));
+    }
     let (min, max) = (scocache.segments_ready_min, scocache.segments_ready_max);
     if min > max {
         let problem = format!("must be at most scocache.segments_ready_max, which is {max}");
@@ -180,6 +186,7 @@ mod tests {
             (json!({"volume_manager": {"record_size": 10_000}}), "record_size"),
             (json!({"volume_manager": {"run_size": 100_000}}), "run_size"),
             (json!({"scocache": {"segments_ready_min": 17}}), "segments_ready_min"),
+            (json!({"xmlrpc": {"xmlrpc_tls_key_file": "key.pem"}}), "xmlrpc_tls_cert_file"),
             (
                 json!({"scocache": {"scocache_mount_points": [{"path": "a", "size": "256MiB"}]}}),
                 "scocache_mount_points[0].size",

@@ -19,6 +19,10 @@ pub struct Process {
     pub incarnation: u64,
     /// When it started: UTC, RFC 3339.
     pub started: String,
+    /// URL of its admin RPC; `None`: it has none.
+    pub xmlrpc: Option<String>,
+    /// The cluster that requests to it must name.
+    pub vrouter_cluster_id: Option<String>,
 }
 
 /// A status.
@@ -64,6 +68,12 @@ pub struct Status {
     /// Feedbacks since its start that could not be kept until the store took them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub feedback_lost: u64,
+    /// URL of its admin RPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xmlrpc: Option<String>,
+    /// The cluster that requests to it must name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrouter_cluster_id: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

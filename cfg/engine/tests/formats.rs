@@ -123,6 +123,10 @@ fn a_status_has_the_form_of_the_contract() {
     assert_eq!(status.drifts(), Some(true));
     (status.stale, status.frozen, status.feedback_lost) = (true, true, 2);
     assert!(status.text().ends_with(r#""last_feedback":"a1","stale":true,"frozen":true,"feedback_lost":2}"#));
+    status.xmlrpc = Some("http://127.0.0.1:26201/RPC2".into());
+    status.vrouter_cluster_id = Some("g".into());
+    assert_eq!(Status::read(status.text().as_bytes()), Ok(status.clone()));
+    assert!(status.text().ends_with(r#","xmlrpc":"http://127.0.0.1:26201/RPC2","vrouter_cluster_id":"g"}"#));
     assert!(Status::read(b"{}").is_err_and(|error| error.contains("missing field `node`")));
 }
 

@@ -27,4 +27,4 @@ pub use api::ApiOptions;
 pub use raft::{AutoCompaction, BadSnapshot, Ended, NodeError, RaftOptions};
 pub use restore::{RestoreError, Restored, restore};
 pub use server::{Beginning, Options, Server, StartError};
-pub use tls::TlsFiles;
+pub use tls::{Acceptor, TlsFiles};

@@ -53,7 +53,12 @@ pub(crate) async fn listen(
     addresses: &[SocketAddr],
     tls: Option<&TlsFiles>,
 ) -> Result<Vec<Listener>, StartError> {
-    let acceptor = tls.cloned().map(Acceptor::new).transpose().map_err(StartError::Tls)?.map(Arc::new);
+    let acceptor = tls
+        .cloned()
+        .map(|files| Acceptor::new(files, &["h2", "http/1.1"]))
+        .transpose()
+        .map_err(StartError::Tls)?
+        .map(Arc::new);
     let mut listeners = Vec::new();
     for &address in addresses {
         let socket = TcpListener::bind(address).await;

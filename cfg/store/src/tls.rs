@@ -43,7 +43,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// Which file cannot be used.
-    fn server_config(&self) -> io::Result<ServerConfig> {
+    fn server_config(&self, protocols: &[&str]) -> io::Result<ServerConfig> {
         let provider = Arc::new(crypto::ring::default_provider());
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| odd(&self.key, &error))?;
         let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -62,7 +62,7 @@ impl TlsFiles {
         };
         let config = builder.with_single_cert(certificates(&self.cert)?, key);
         let mut config = config.map_err(|error| odd(&self.cert, &error))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(config)
     }
 
@@ -95,27 +95,29 @@ fn odd(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
 }
 
 /// The configuration for those who connect, as the files are now.
-pub(crate) struct Acceptor {
+#[derive(Debug)]
+pub struct Acceptor {
     files: TlsFiles,
+    protocols: &'static [&'static str],
     current: Mutex<(Stamp, Arc<ServerConfig>)>,
 }
 
 impl Acceptor {
-    /// Reads the files.
+    /// Reads the files. `protocols` are those that are offered, the preferred one first, by the names of ALPN.
     ///
     /// # Errors
     /// Which file cannot be used.
-    pub(crate) fn new(files: TlsFiles) -> io::Result<Self> {
-        let (stamp, config) = (files.stamp(), Arc::new(files.server_config()?));
-        Ok(Self { files, current: Mutex::new((stamp, config)) })
+    pub fn new(files: TlsFiles, protocols: &'static [&'static str]) -> io::Result<Self> {
+        let (stamp, config) = (files.stamp(), Arc::new(files.server_config(protocols)?));
+        Ok(Self { files, protocols, current: Mutex::new((stamp, config)) })
     }
 
     /// For the next one who connects. Files that changed and cannot be used leave it as it was.
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+    pub fn config(&self) -> Arc<ServerConfig> {
         let stamp = self.files.stamp();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.0 != stamp {
-            match self.files.server_config() {
+            match self.files.server_config(self.protocols) {
                 Ok(config) => {
                     tracing::info!(cert = %self.files.cert.display(), "certificates were read again");
                     current.1 = Arc::new(config);

@@ -49,6 +49,32 @@ sections! {
         admin_operations_in_flight: u32 = 16, Restart, unit "operations", range 1..=1024;
     }
 
+    /// The admin RPC: XML-RPC over HTTP.
+    section xmlrpc: Xmlrpc {
+        /// TCP port; 0 lets the system choose.
+        xmlrpc_port: u16 = 26_201, Restart;
+        /// Name or address under which other hosts reach it, for redirects; empty: the address that it listens on.
+        xmlrpc_host: String = String::new(), Restart;
+        /// Connections at once; further ones wait until one ends.
+        xmlrpc_max_connections: u32 = 512, Restart, unit "connections", range 1..=65_536;
+        /// How long a client may take to send a request.
+        xmlrpc_read_timeout_ms: Milliseconds = Milliseconds(10_000), Restart, range 100..=600_000;
+        /// Longest request.
+        xmlrpc_request_limit: ByteSize = ByteSize::kib(256), Restart, range 4096..=64 << 20;
+        /// Elements inside each other in a request.
+        xmlrpc_depth_limit: u32 = 64, Restart, unit "elements", range 8..=256;
+        /// Requests that are worked on at once; more wait.
+        xmlrpc_calls_in_flight: u32 = 64, Restart, unit "requests", range 1..=1024;
+        /// How long a request may take; then it is answered with a fault, and what it began goes on.
+        xmlrpc_call_timeout_ms: Milliseconds = Milliseconds(120_000), Restart, range 100..=3_600_000;
+        /// TLS: file with the certificate and those between it and the authority, in PEM; empty: no TLS.
+        xmlrpc_tls_cert_file: String = String::new(), Restart;
+        /// TLS: file with the key of the certificate, in PEM.
+        xmlrpc_tls_key_file: String = String::new(), Restart;
+        /// What clients must show to be let in; empty: nothing. Without TLS and a token it listens on loopback only.
+        xmlrpc_token: String = String::new(), Restart, secret;
+    }
+
     /// Prometheus metrics.
     section metrics: Metrics {
         /// Whether metrics carry the label `volume`; without it they are sums over all volumes.

@@ -64,8 +64,9 @@ sections! {
 
     /// The cluster of hosts.
     section volume_router_cluster: VolumeRouterCluster {
-        /// Id of the cluster that the hosts of the vPool form, the same on all. Admin requests must name it.
-        vrouter_cluster_id: String, NoEffect, identity;
+        /// Id of the cluster that the hosts of the vPool form, the same on all. Admin requests must name it. Empty: the
+        /// GUID of the vPool.
+        vrouter_cluster_id: String = String::new(), Restart, identity;
     }
 
     /// Who owns what, in an Arakoon cluster. This program keeps it in its configuration store.

@@ -98,6 +98,8 @@ impl<T: Configuration> Engine<T> {
             cluster_id: process.cluster_id,
             incarnation: process.incarnation,
             started: process.started.clone(),
+            xmlrpc: process.xmlrpc.clone(),
+            vrouter_cluster_id: process.vrouter_cluster_id.clone(),
             last_feedback: outbox.last_feedback.clone(),
             frozen: self.frozen.1,
             feedback_lost: outbox.lost,
