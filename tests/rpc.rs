@@ -58,7 +58,10 @@ fn what_clients_did_is_counted() {
         assert_eq!(client.read(block << 12, 4096), Ok(vec![7; 4096]));
     }
     assert_eq!(client.flush(), Ok(()));
-    script("counted", &directory, &[]);
+    let port = client.stream().local_port().to_string();
+    let socket = text(directory.path("nbd.sock"));
+    let _second = Client::open(&socket, "one", Duration::from_secs(20)).expect("opened");
+    script("counted", &directory, &[&port]);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Server {
                     // Where there is no such volume, or where it belongs to another driver, that is the answer.
                     self.volume(arguments.text("volume_id")?).await?;
                 }
-                invalid(format!("invalid operation: {name} is not there yet: it comes with {feature}"))
+                invalid(format!("invalid operation: {name} comes with {feature}"))
             }
             Standing::Never(reason) => {
                 invalid(format!("invalid operation: {name} is not part of ovs: {reason}"))

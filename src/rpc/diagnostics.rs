@@ -2,22 +2,29 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use dxr::Value;
 
 use super::Server;
 use super::failed::Failed;
-use super::table::Feature::{Backend, Clients, ReadCache};
+use super::table::Feature::{Backend, ReadCache};
 use super::table::Routing::{Local, Redirected};
 use super::table::{Method, here, later, never};
-use super::values::{Arguments, decimal, record, text};
+use super::values::{Arguments, decimal, number, record, text};
 use super::volumes;
-use crate::driver::Driver;
+use crate::driver::{Client, Driver};
 
 /// See the module.
 pub(super) const METHODS: &[Method] = &[
-    later("ListClientConnections", Redirected, Clients, "Who is connected to a driver. [`vrouter_id`]."),
+    here(
+        "ListClientConnections",
+        Redirected,
+        |s, a| Box::pin(clients(s, a)),
+        "NBD clients of a driver: `object_id`, \
+        `ip`, `port`. One on its unix socket has the port 0. [`vrouter_id`].",
+    ),
     here(
         "scoCacheInfo",
         Redirected,
@@ -64,6 +71,19 @@ pub(super) const METHODS: &[Method] = &[
     here("getVolumeDriverState", Redirected, |s, a| Box::pin(state(s, a)), "`volumedriver_readonly`: false."),
     here("mallocInfo", Local, |s, a| Box::pin(memory(s, a)), "The memory of the process, as XML."),
 ];
+
+async fn clients(server: Arc<Server>, _: Arguments) -> Result<Value, Failed> {
+    let shown = |client: Client| {
+        // Who is on the unix socket is on this machine.
+        let peer = client.peer.parse().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        record([
+            ("object_id", text(&client.volume)),
+            ("ip", text(&peer.ip().to_string())),
+            ("port", number(u64::from(peer.port()))),
+        ])
+    };
+    Ok(Value::Array(server.ask(Driver::clients).await?.into_iter().map(shown).collect()))
+}
 
 async fn space(server: Arc<Server>, _: Arguments) -> Result<Value, Failed> {
     let space = server.ask(Driver::space).await?;

@@ -46,8 +46,6 @@ pub(super) enum Feature {
     Moving,
     /// Settings of a single volume.
     Settings,
-    /// Who is connected.
-    Clients,
     /// Comparing a volume's map with its log.
     Checking,
 }
@@ -64,7 +62,6 @@ impl fmt::Display for Feature {
             Feature::ReadCache => "the read cache",
             Feature::Moving => "stopping and moving single volumes",
             Feature::Settings => "settings of single volumes",
-            Feature::Clients => "a list of clients",
             Feature::Checking => "a check of single volumes",
         })
     }

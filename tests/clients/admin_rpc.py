@@ -13,7 +13,7 @@ import sys
 import urllib.parse
 import xmlrpc.client
 
-LATER, NEVER = "is not there yet: it comes with", "is not part of ovs:"
+LATER, NEVER = "comes with", "is not part of ovs:"
 
 
 class Driver:
@@ -160,6 +160,7 @@ def methods(file, methods_file):
         ("volumePerformanceCounters", one, statistics(False)),
         ("volumeDriverPerformanceCountersV3", {"vrouter_id": id}, statistics(True)),
         ("volumeDriverPerformanceCounters", {"reset": "True"}, statistics(False)),
+        ("ListClientConnections", {}, [{"object_id": TEXT, "ip": TEXT, "port": NUMBER}]),
         ("scoCacheInfo", {}, [{"path": TEXT, "max_size": dimensioned, "free": decimal, "used": decimal,
                                "choking": BOOLEAN, "offlined": BOOLEAN}]),
         ("dataStoreWriteUsed", one, {"data_store_write_used": decimal}),
@@ -222,9 +223,12 @@ def values(driver):
     assert driver("showLoggingFilters") == []
 
 
-def counted(file):
-    """The volume `one` got 16 writes of 4 KiB, 8 reads of the same and a flush."""
+def counted(file, port):
+    """The volume `one` got 16 writes of 4 KiB, 8 reads of the same and a flush, and has that client and one more."""
     driver = Driver(file)
+    clients = driver("ListClientConnections", vrouter_id=driver.id)
+    assert [(client["object_id"], client["ip"]) for client in clients] == [("one", "127.0.0.1")] * 2, clients
+    assert sorted(client["port"] for client in clients) == [0, int(port)], clients
     counters = driver("volumePerformanceCountersV3", volume_id="one", reset="true")["performance_counters"]
     write, read = counters["write_request_size"], counters["read_request_size"]
     assert (write["events"], write["sum"], read["events"], read["sum"]) == (16, 65536, 8, 32768), counters

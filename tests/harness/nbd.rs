@@ -65,6 +65,16 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The port on this side; 0: it has none.
+    pub fn local_port(&self) -> u16 {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().expect("it is connected").port(),
+            Self::Unix(_) => 0,
+        }
+    }
+}
+
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -38,6 +38,7 @@ use crate::pool::ledger::Home;
 use crate::pool::open::SegmentFiles;
 use crate::volume::address::{BootId, VolumeId};
 
+pub use crate::data_thread::letters::Client;
 pub use crate::names::VolumeName;
 pub use limits::admission_limits;
 pub use prepare::{Committed, Prepared, takeable};
@@ -388,6 +389,19 @@ impl Driver {
         let volumes = entries.iter().map(|entry| (entry.info(find(&reports, entry)), find(&reports, entry)));
         let levels = self.pool.as_ref().map(Pool::levels);
         self.metrics.text(volumes, &reports, levels.as_deref(), self.admission.get())
+    }
+
+    /// Who is connected, by volume.
+    pub fn clients(&self) -> Vec<Client> {
+        let ask = |mailbox: &Arc<Mailbox<Letter>>| {
+            let (done, answer) = sync_channel(1);
+            mailbox.try_post(Letter::Clients { done }).ok().map(|()| answer)
+        };
+        let answers: Vec<_> = self.mailboxes.iter().map(ask).collect();
+        let mut clients: Vec<Client> =
+            answers.into_iter().flatten().filter_map(|answer| self.wait(&answer).ok()).flatten().collect();
+        clients.sort_by(|a, b| (&a.volume, &a.peer).cmp(&(&b.volume, &b.peer)));
+        clients
     }
 
     /// What the directory of segments holds.

@@ -60,6 +60,11 @@ pub enum Letter {
         /// Gets the answer.
         done: SyncSender<ThreadReport>,
     },
+    /// Tell who is connected.
+    Clients {
+        /// Gets the answer.
+        done: SyncSender<Vec<Client>>,
+    },
     /// The pool's answer.
     Granted {
         /// Who asked.
@@ -98,6 +103,15 @@ pub enum Letter {
     },
     /// Finish what is in flight, make it durable, end.
     Shutdown,
+}
+
+/// A client of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The volume's name.
+    pub volume: String,
+    /// Where it is: an address with a port, or `unix:` and what is known of a process on this machine.
+    pub peer: String,
 }
 
 /// Runs that a background job made.

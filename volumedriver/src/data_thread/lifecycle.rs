@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::answer::Request;
 use super::connection::{Connection, Phase};
 use super::hosted::{Hosted, Leaving, NewVolume, Resizing};
-use super::letters::{Built, Letter, Removed, ThreadReport, VolumeReport};
+use super::letters::{Built, Client, Letter, Removed, ThreadReport, VolumeReport};
 use super::{ConnectionCount, DataThread};
 use crate::driver::VolumeError;
 use crate::nbd::listener::Attached;
@@ -32,6 +32,10 @@ impl DataThread {
             Letter::Describe { volume, done } => {
                 // Who asked may have given up waiting.
                 let _ = done.try_send(self.describe(volume));
+            }
+            Letter::Clients { done } => {
+                // Whoever asked may have given up.
+                let _ = done.try_send(self.clients());
             }
             Letter::Granted { volume, stream, segments } => {
                 let ids: Vec<_> = segments.iter().map(|(id, _)| *id).collect();
@@ -90,6 +94,17 @@ impl DataThread {
         // It may have been made before the last change of the bounds arrived here.
         self.hand_settings(volume);
         self.deliver(volume, Event::Tick { space: self.surroundings.levels.view() });
+    }
+
+    fn clients(&mut self) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let (volume, peer) = (connection.volume, connection.peer.clone());
+            let Some(hosted) = self.hosted(volume) else { continue };
+            clients.push(Client { volume: hosted.volume.name().to_owned(), peer });
+        }
+        clients
     }
 
     fn attach(&mut self, volume: u32, attached: Attached, count: ConnectionCount) {
