@@ -5,7 +5,7 @@ import itertools
 import socket
 import struct
 from types import TracebackType
-from typing import Optional, Type
+from typing import Optional, Tuple, Type
 from urllib.parse import urlsplit
 
 REPLY, REQUEST = 0x67446698, 0x25609513
@@ -26,6 +26,12 @@ class Nbd:
         name = export.encode()
         self._socket.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, len(name)) + name)
         self.size, _flags = struct.unpack(">QH", self._take(10))
+
+    @property
+    def address(self) -> Tuple[str, int]:
+        """This end of the connection."""
+        host, port = self._socket.getsockname()[:2]
+        return str(host), int(port)
 
     def _take(self, length: int) -> bytes:
         parts = b""

@@ -48,6 +48,7 @@ LATER: Dict[str, str] = {
     # A backend behind the log.
     "backend_sync_tlog": "a backend",
     "backend_sync_snapshot": "snapshots, a backend",
+    "remove_sco_cache_namespace": "a backend, stopping single volumes",
     # Moving volumes between nodes.
     "restart_volume": "stopping and starting single volumes",
     "list_snapshots_while_migrating": "snapshots, the DTL, moving volumes",

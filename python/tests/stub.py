@@ -1,5 +1,6 @@
 """A node that answers as a test says."""
 
+import contextlib
 import socket
 import threading
 import xmlrpc.client
@@ -123,6 +124,30 @@ class Rude:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join()
+
+
+class Slow:
+    """Begins an answer and adds a byte every now and then, for ever. Use it in a ``with`` block."""
+
+    def __enter__(self) -> ClusterContact:
+        self._end = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return ClusterContact("127.0.0.1", self._socket.getsockname()[1])
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            while not self._end.wait(0.2):
+                connection.sendall(b" ")
+
+    def __exit__(self, *_: Any) -> None:
+        self._end.set()
+        self._thread.join()
+        self._socket.close()
 
 
 class Silent:

@@ -368,9 +368,29 @@ class OwnConfiguration(Behaviour):
     def test_remove_sco_cache_namespace(self) -> None:
         volume_id = self.volume(at=self.second)
         namespace = self.client.info_volume(volume_id).namespace
-        with self.assertRaises((RuntimeError, InvalidOperationException)):
-            self.local._remove_namespace_from_sco_cache(namespace)
+        self.raised((RuntimeError, InvalidOperationException), self.local._remove_namespace_from_sco_cache, namespace)
         self.assertEqual(self.client.info_volume(volume_id).volume_id, volume_id)
+        self.client.stop_object(volume_id, False)
+        self.local._remove_namespace_from_sco_cache(namespace)
+
+
+class Clients(Behaviour):
+    """Not among the 72: who is connected."""
+
+    def test_who_is_connected(self) -> None:
+        for owner in (self.node, self.second):
+            volume_id = self.volume(at=owner)
+            with self.opened(volume_id, owner) as nbd:
+                nbd.flush()
+                found = self.client.list_client_connections(owner.vrouter_id)
+                (mine,) = [client for client in found if client.object_id == volume_id]
+                self.assertEqual((mine.ip, mine.port), nbd.address)
+
+            def gone(driver: Any = owner, name: str = volume_id) -> bool:
+                connected = self.client.list_client_connections(driver.vrouter_id)
+                return name not in [client.object_id for client in connected]
+
+            until(gone, "the driver knows that the client has gone")
 
 
 class Registered(Behaviour):

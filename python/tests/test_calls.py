@@ -17,7 +17,7 @@ from volumedriver.storagerouter.storagerouterclient import (
     StorageRouterClient,
 )
 
-from .stub import Raw, Rude, Silent, Status, Stub, dead_contact
+from .stub import Raw, Rude, Silent, Slow, Status, Stub, dead_contact
 
 
 def no_volumes(_method: str, _struct: Dict[str, Any]) -> Any:
@@ -81,6 +81,14 @@ class Contacts(unittest.TestCase):
             self.assertEqual(client.list_volumes(req_timeout_secs=1), [])
             self.assertLess(time.monotonic() - begin, 5)
             self.assertGreaterEqual(time.monotonic() - begin, 0.9)
+
+    def test_the_time_out_is_for_all_of_an_answer(self) -> None:
+        with Slow() as slow:
+            begin = time.monotonic()
+            with self.assertRaises(ClusterNotReachableException) as caught:
+                StorageRouterClient("c", [slow], 1).list_volumes()
+            self.assertLess(time.monotonic() - begin, 1.9)
+            self.assertIn("timed out", str(caught.exception))
 
     def test_the_time_out_of_the_client_is_for_calls_without_one(self) -> None:
         with Silent() as silent:

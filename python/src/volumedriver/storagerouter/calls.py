@@ -1,6 +1,7 @@
 """Calls over XML-RPC: one struct in, one value out, asked of one contact after the other, followed when redirected."""
 
 import http.client
+import socket
 import ssl
 import threading
 import time
@@ -60,9 +61,11 @@ def post(address: Address, method: str, params: "tuple[Any, ...]", timeout: Opti
             basic = b64encode(f"ovs:{access.token}".encode()).decode("ascii")
             headers["Authorization"] = f"Basic {basic}"
         connection.request("POST", "/RPC2", body, headers)
-        limit(connection, deadline)
+        # Kept, because the connection forgets it once the answer says that it is the last.
+        sock = connection.sock
+        limit(sock, deadline)
         answer = connection.getresponse()
-        content = read(connection, answer, deadline)
+        content = read(sock, answer, deadline)
         if answer.status in REFUSALS:
             told = content[:1024].decode("utf-8", "replace").strip()
             reason = f"{REFUSALS[answer.status]} ({answer.status} {answer.reason}{': ' if told else ''}{told})"
@@ -91,23 +94,23 @@ def connect(address: Address, timeout: Optional[float], access: Access) -> http.
     return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
-def limit(connection: http.client.HTTPConnection, deadline: Optional[float]) -> None:
+def limit(sock: Optional[socket.socket], deadline: Optional[float]) -> None:
     """Lets the next operation take what is left of the time."""
     if deadline is None:
         return
     left = deadline - time.monotonic()
     if left <= 0:
         raise Unreachable("timed out")
-    # Gone once the answer said that the connection ends: then what is left comes through the answer's own file.
-    if connection.sock is not None:
-        connection.sock.settimeout(left)
+    if sock is not None:
+        sock.settimeout(left)
 
 
-def read(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, deadline: Optional[float]) -> bytes:
+def read(sock: Optional[socket.socket], answer: http.client.HTTPResponse, deadline: Optional[float]) -> bytes:
     """All of an answer, within time and size."""
     parts, size = [], 0
-    while True:
-        limit(connection, deadline)
+    # Closed once all of it was read, and the socket with it.
+    while not answer.isclosed():
+        limit(sock, deadline)
         part = answer.read1(CHUNK)
         if not part:
             break
