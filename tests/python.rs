@@ -32,9 +32,13 @@ fn environment(place: &Place) -> String {
 fn the_python_package_passes_its_tests() {
     let place = Place::new("python");
     let python = environment(&place);
-    let asks = "import pathlib, volumedriver; print(pathlib.Path(volumedriver.__file__).with_name('py.typed'))";
+    let asks =
+        "import pathlib, volumedriver; print(pathlib.Path(volumedriver.__file__).with_name('py.typed'))";
     let typed = process::must(&python, &["-I", "-c", asks], LIMIT);
-    assert!(typed.starts_with(place.root().to_str().expect("readable path")), "{typed} is not the installed one");
+    assert!(
+        typed.starts_with(place.root().to_str().expect("readable path")),
+        "{typed} is not the installed one"
+    );
     assert!(Path::new(typed.trim()).is_file(), "{typed} is missing, so nobody's checker sees the types");
 
     let binary = concat!("OVS_BINARY=", env!("CARGO_BIN_EXE_ovs"));
