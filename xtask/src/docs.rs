@@ -2,23 +2,51 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::{Outcome, run};
 
-/// A generated page and the arguments of `cargo run` that print it.
-const GENERATED: &[(&str, &[&str])] = &[("docs/configuration.md", &["config", "docs"])];
+/// What prints a page.
+enum Generator {
+    /// The program, with these arguments.
+    Ovs(&'static [&'static str]),
+    /// A script for Python 3, which needs nothing but Python.
+    Python(&'static str),
+}
+
+/// A generated page and what prints it.
+const GENERATED: &[(&str, Generator)] = &[
+    ("docs/configuration.md", Generator::Ovs(&["config", "docs"])),
+    ("docs/python-api.md", Generator::Python("python/docs.py")),
+];
+
+impl Generator {
+    fn command(&self, root: &Path) -> Command {
+        match self {
+            Generator::Ovs(arguments) => {
+                let mut command = run::cargo(root, ["run", "--quiet", "--package", "ovs", "--"]);
+                command.args(*arguments);
+                command
+            }
+            Generator::Python(script) => {
+                let mut command = Command::new("/usr/bin/python3");
+                command.arg("-B").arg(root.join(script));
+                command
+            }
+        }
+    }
+}
 
 /// Compares every generated page with its source; `write` brings the stored ones up to date.
 pub(crate) fn generated(root: &Path, write: bool) -> Outcome {
     let mut stale = Vec::new();
-    for (page, arguments) in GENERATED {
+    for (page, generator) in GENERATED {
         let path = root.join(page);
         if !path.exists() && !write {
             println!("{page}: not written yet, nothing compared");
             continue;
         }
-        let mut command = run::cargo(root, ["run", "--quiet", "--package", "ovs", "--"]);
-        let fresh = run::output(command.args(*arguments))?;
+        let fresh = run::output(&mut generator.command(root))?;
         let stored = fs::read_to_string(&path).unwrap_or_default();
         match first_difference(&stored, &fresh) {
             None => println!("{page}: fresh"),

@@ -1,0 +1,1 @@
+"""The client of volume drivers, which the original called storage routers."""
