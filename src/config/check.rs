@@ -8,8 +8,8 @@ use cfg_schema::{Category, Change, Problem};
 use serde_json::{Value as Json, json};
 
 use super::change::Edit;
-use super::freeze::FROZEN;
 use super::host::Host;
+use super::update::freeze::FROZEN;
 use super::whole::{Examined, Whole};
 use super::{Session, failure_of};
 use crate::failure::Failure;

@@ -6,8 +6,8 @@ use clap::Subcommand;
 
 use super::check::Check;
 use super::place::Place;
-use super::rollout::{RolloutCommand, Sizes};
-use super::targets::{Target, Targets};
+use super::update::rollout::{RolloutCommand, Sizes};
+use super::update::targets::{Target, Targets};
 use crate::cluster_id::ClusterId;
 use crate::failure::Failure;
 use cfg_client::KeyPath;

@@ -3,7 +3,6 @@
 
 mod accept;
 pub(crate) mod address;
-mod apply;
 mod author;
 mod change;
 mod check;
@@ -11,25 +10,19 @@ mod command;
 mod diff;
 mod edit;
 mod editor;
-mod freeze;
-mod hearing;
 mod history;
 mod host;
 mod journal;
-pub(crate) mod own;
 mod place;
 mod read;
 mod reference;
 mod refs;
-mod rollout;
 mod running;
 mod secret;
-mod status;
-mod targets;
 mod transfer;
+pub(crate) mod update;
 mod validate;
 mod vpool;
-mod wanted;
 mod watch;
 mod whole;
 mod write;
@@ -49,7 +42,7 @@ use tokio::runtime::Runtime;
 use change::{Edit, Intent};
 use check::Check;
 use place::Place;
-use targets::Targets;
+use update::targets::Targets;
 
 use crate::args::Global;
 use crate::failure::{Failure, Kind};
@@ -191,7 +184,7 @@ impl Session {
         let ApplyArgs { directory, prune, dry_run, allow_reset, wait, message, .. } = &arguments;
         let (directory, note) = (directory.as_deref(), message.text.clone());
         if let Some(canary) = &arguments.canary {
-            let plan = rollout::Plan {
+            let plan = update::rollout::Plan {
                 directory,
                 set: &arguments.set,
                 prune: *prune,
@@ -206,7 +199,7 @@ impl Session {
         }
         let wait = Duration::from_secs(*wait);
         let (prune, dry_run, allow_reset) = (*prune, *dry_run, *allow_reset);
-        self.apply(&targets, apply::Wish { directory, prune, dry_run, allow_reset, wait, note }).await
+        self.apply(&targets, update::apply::Wish { directory, prune, dry_run, allow_reset, wait, note }).await
     }
 
     /// The commands that change nothing.

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use volumedriver::parameters::Parameters;
 
 use super::place::escaped;
-use super::rollout::Rollouts;
+use super::update::rollout::Rollouts;
 
 /// What stands in place of a secret.
 pub(crate) use cfg_schema::MASK;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::change::Intent;
 use super::check::{Check, Report};
 use super::journal::Done;
-use super::wanted::Wanted;
+use super::update::wanted::Wanted;
 use super::write::{TRIES, busy};
 use super::{Session, counted, failure_of};
 use crate::failure::Failure;

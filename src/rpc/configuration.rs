@@ -20,7 +20,7 @@ use super::table::Routing::Local;
 use super::table::{Method, here};
 use super::values::{Arguments, number, record, text};
 use crate::config::mask_secrets;
-use crate::config::own::Updated;
+use crate::config::update::own::Updated;
 use crate::driver::Driver;
 
 /// See the module.

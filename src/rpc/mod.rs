@@ -35,7 +35,7 @@ use volumedriver::parameters::Xmlrpc;
 
 use self::redirect::Address;
 use self::statistics::Baselines;
-use crate::config::own::OwnConfig;
+use crate::config::update::own::OwnConfig;
 use crate::endpoints::reachable;
 use crate::failure::Failure;
 use crate::identity::Identity;

@@ -13,12 +13,12 @@ use cfg_engine::{Abort, Rollout, State};
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 
-pub(super) use plan::{Plan, Sizes};
+pub(in crate::config) use plan::{Plan, Sizes};
 
-use super::command::{Message, parse_seconds};
-use super::host::{Host, VPOOLS};
-use super::write::{TRIES, busy};
-use super::{Session, author, failure_of};
+use crate::config::command::{Message, parse_seconds};
+use crate::config::host::{Host, VPOOLS};
+use crate::config::write::{TRIES, busy};
+use crate::config::{Session, author, failure_of};
 use crate::failure::{Failure, Kind};
 use crate::{agent, output};
 use drive::Drive;
@@ -101,7 +101,7 @@ impl Default for Options {
 
 /// The roll-outs of one vPool.
 #[derive(Clone, Debug)]
-pub(super) struct Rollouts {
+pub(in crate::config) struct Rollouts {
     vpool: String,
     /// `/ovs/vpools/GUID/rollouts`
     folder: KeyPath,
@@ -132,7 +132,7 @@ impl Rollouts {
     }
 
     /// The vPool and the id of the roll-out whose document is at this key.
-    pub(super) fn place(key: &str) -> Option<(&str, &str)> {
+    pub(in crate::config) fn place(key: &str) -> Option<(&str, &str)> {
         let (vpool, rest) = key.strip_prefix(VPOOLS)?.strip_prefix('/')?.split_once('/')?;
         let id = rest.strip_prefix("rollouts/")?;
         (!id.contains('/')).then_some((vpool, id))
@@ -173,7 +173,7 @@ impl Keys {
 }
 
 impl Session {
-    pub(super) async fn rollout(&self, command: RolloutCommand) -> Result<(), Failure> {
+    pub(in crate::config) async fn rollout(&self, command: RolloutCommand) -> Result<(), Failure> {
         match command {
             RolloutCommand::List { vpool } => self.rollouts(vpool.as_deref()).await,
             RolloutCommand::Show { which } => {

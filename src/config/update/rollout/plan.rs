@@ -15,8 +15,8 @@ use super::tell::{self, Wanted};
 use super::{Keys, Options, Rollouts, Session, Stored};
 use crate::config::change::{self, Edit, Intent};
 use crate::config::failure_of;
-use crate::config::targets::{Host, Targets};
-use crate::config::wanted::{self, Wanted as Value};
+use crate::config::update::targets::{Host, Targets};
+use crate::config::update::wanted::{self, Wanted as Value};
 use crate::config::write::{TRIES, busy};
 use crate::failure::{Failure, Kind};
 

@@ -7,17 +7,17 @@ use cfg_client::{Content as ListContent, FileSource, Pair};
 use cfg_schema::Documents;
 use serde_json::Value as Json;
 
-use super::change::Edit;
-use super::place::Place;
-use super::secret::Content;
-use super::write::{changed, given, key_of};
-use super::{Session, failure_of};
 use crate::agent::place::Place as HostPlace;
+use crate::config::change::Edit;
+use crate::config::place::Place;
+use crate::config::secret::Content;
+use crate::config::write::{changed, given, key_of};
+use crate::config::{Session, failure_of};
 use crate::endpoints::percent_encode;
 use crate::failure::Failure;
 
 /// The documents `SECTION.json` of a directory, of which there must be some.
-pub(super) fn documents(directory: &Path) -> Result<Documents, Failure> {
+pub(in crate::config) fn documents(directory: &Path) -> Result<Documents, Failure> {
     let directory = std::path::absolute(directory)
         .map_err(|error| Failure::failed(format!("{}: {error}", directory.display())))?;
     let url = format!("file://{}", percent_encode(&directory));
@@ -30,7 +30,7 @@ pub(super) fn documents(directory: &Path) -> Result<Documents, Failure> {
 
 /// A value that a section of every host shall have.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(in crate::config) struct Wanted {
     /// `SECTION` or `SECTION|x.y`
     section: String,
     /// As it was given.
@@ -40,7 +40,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// A value for the hosts of a vPool; `-` reads it from standard input.
-    pub(super) fn parse(vpool: &str, section: &str, value: &str) -> Result<Wanted, Failure> {
+    pub(in crate::config) fn parse(vpool: &str, section: &str, value: &str) -> Result<Wanted, Failure> {
         // Checked before the store is asked: the section is the same for all hosts.
         let (text, value) = given(&place(vpool, "host", section)?, value)?;
         Ok(Wanted { section: section.to_owned(), text, value })
@@ -53,7 +53,7 @@ fn place(vpool: &str, host: &str, section: &str) -> Result<Place, Failure> {
 
 impl Session {
     /// What has to change on a host so that it has these documents, and with `prune` no others.
-    pub(super) async fn edits_of_documents(
+    pub(in crate::config) async fn edits_of_documents(
         &self,
         host: &HostPlace,
         documents: &Documents,
@@ -69,7 +69,7 @@ impl Session {
                 Failure::rejected(format!("{key}: *** stands for a secret that is not stored: {missing:?}"))
             })?;
             if stored.as_ref() != Some(&content) {
-                let after = super::read::text(&content).into_bytes();
+                let after = crate::config::read::text(&content).into_bytes();
                 edits.push(Edit { key, before, after: Some(after), other: None });
             }
         }
@@ -87,7 +87,7 @@ impl Session {
     }
 
     /// What has to change on a host so that it has these values; a later one is put into what an earlier one made.
-    pub(super) async fn edits_of_values(
+    pub(in crate::config) async fn edits_of_values(
         &self,
         vpool: &str,
         host: &str,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use cfg_client::{Event, Item, Pair, Store, Watch};
 use cfg_engine::{Feedback, Heard};
 
-use super::failure_of;
 use super::targets::Targets;
+use crate::config::failure_of;
 use crate::failure::Failure;
 
 /// A watch of all hosts of a vPool.
 #[derive(Debug)]
-pub(super) struct Hearing {
+pub(in crate::config) struct Hearing {
     watch: Watch,
     /// `/ovs/vpools/GUID/hosts/`
     folder: String,
@@ -20,18 +20,18 @@ pub(super) struct Hearing {
 
 impl Hearing {
     /// Hears nothing before the first [`Hearing::next`], which tells all there is.
-    pub(super) fn new(store: &Store, targets: &Targets) -> Result<Hearing, Failure> {
+    pub(in crate::config) fn new(store: &Store, targets: &Targets) -> Result<Hearing, Failure> {
         let path = targets.hosts()?;
         Ok(Hearing { watch: store.watch(&path, None), folder: path.folder(), hosts: BTreeMap::new() })
     }
 
     /// What is known now.
-    pub(super) fn hosts(&self) -> &BTreeMap<String, Heard> {
+    pub(in crate::config) fn hosts(&self) -> &BTreeMap<String, Heard> {
         &self.hosts
     }
 
     /// Waits for news. It can be dropped while it waits, and nothing is lost.
-    pub(super) async fn next(&mut self) -> Result<(), Failure> {
+    pub(in crate::config) async fn next(&mut self) -> Result<(), Failure> {
         match self.watch.next().await.map_err(failure_of)? {
             Item::Listed(listing) => {
                 self.hosts.clear();

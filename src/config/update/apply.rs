@@ -9,12 +9,13 @@ use cfg_engine::{Feedback, Outcome, Update};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::change::Intent;
-use super::check::Check;
 use super::hearing::Hearing;
 use super::targets::{Host, Targets};
-use super::write::{TRIES, busy};
-use super::{Session, author, failure_of, wanted};
+use super::wanted;
+use crate::config::change::Intent;
+use crate::config::check::Check;
+use crate::config::write::{TRIES, busy};
+use crate::config::{Session, author, failure_of};
 use crate::failure::{Failure, Kind};
 use crate::output;
 
@@ -23,19 +24,19 @@ const WAIT: u64 = 30;
 
 /// How an update is asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Wish<'a> {
+pub(in crate::config) struct Wish<'a> {
     /// Documents that are stored first.
-    pub(super) directory: Option<&'a Path>,
+    pub(in crate::config) directory: Option<&'a Path>,
     /// Sections that are not in it go.
-    pub(super) prune: bool,
+    pub(in crate::config) prune: bool,
     /// Nothing is changed; the answers say what would be.
-    pub(super) dry_run: bool,
+    pub(in crate::config) dry_run: bool,
     /// Sections may be gone.
-    pub(super) allow_reset: bool,
+    pub(in crate::config) allow_reset: bool,
     /// How long answers are waited for.
-    pub(super) wait: Duration,
+    pub(in crate::config) wait: Duration,
     /// The author's words.
-    pub(super) note: Option<String>,
+    pub(in crate::config) note: Option<String>,
 }
 
 /// What came of an update.
@@ -60,7 +61,7 @@ impl Wish<'_> {
 
 impl Session {
     /// After a change: asks those whom it is for, if that was wanted.
-    pub(super) async fn apply_then(
+    pub(in crate::config) async fn apply_then(
         &self,
         targets: Option<Targets>,
         note: Option<String>,
@@ -71,7 +72,7 @@ impl Session {
         }
     }
 
-    pub(super) async fn apply(&self, targets: &Targets, wish: Wish<'_>) -> Result<(), Failure> {
+    pub(in crate::config) async fn apply(&self, targets: &Targets, wish: Wish<'_>) -> Result<(), Failure> {
         let hosts = self.hosts_of(targets).await?;
         let allow_reset = wish.allow_reset || wish.prune;
         if let Some(directory) = wish.directory {
@@ -103,7 +104,7 @@ impl Session {
     }
 
     /// Writes an update key; gives its revision.
-    pub(super) async fn request(&self, key: &KeyPath, update: &Update) -> Result<i64, Failure> {
+    pub(in crate::config) async fn request(&self, key: &KeyPath, update: &Update) -> Result<i64, Failure> {
         let text = serde_json::to_string(update)
             .map_err(|error| Failure::failed(format!("the update is no JSON: {error}")))?;
         let put = Transaction { compares: Vec::new(), writes: vec![Write::put(key, text)] };
@@ -137,7 +138,7 @@ impl Session {
     }
 
     /// Waits for the answers to the update of `revision`: of one that was superseded, for that of the newer one.
-    pub(super) async fn collect(
+    pub(in crate::config) async fn collect(
         &self,
         targets: &Targets,
         revision: i64,

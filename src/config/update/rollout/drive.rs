@@ -13,9 +13,9 @@ use super::lease::Lease;
 use super::{Keys, Session, Stored, tell};
 use crate::config::change::{self, Batch, Edit, Intent};
 use crate::config::failure_of;
-use crate::config::hearing::Hearing;
 use crate::config::secret::Content;
-use crate::config::targets::Targets;
+use crate::config::update::hearing::Hearing;
+use crate::config::update::targets::Targets;
 use crate::config::write::{TRIES, busy};
 use crate::failure::{Failure, Kind};
 

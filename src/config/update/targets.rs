@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cfg_client::{Content as ListContent, Error, KeyPath};
 use cfg_engine::Status;
 
-use super::{Session, failure_of};
 use crate::agent::place::Place;
+use crate::config::{Session, failure_of};
 use crate::failure::Failure;
 
 /// The arguments that name hosts.
@@ -22,32 +22,32 @@ pub(crate) struct Target {
 
 /// Hosts of one vPool.
 #[derive(Clone, Debug)]
-pub(super) struct Targets {
+pub(in crate::config) struct Targets {
     /// The vPool.
-    pub(super) vpool: String,
+    pub(in crate::config) vpool: String,
     /// `None`: all of it.
-    pub(super) host: Option<String>,
+    pub(in crate::config) host: Option<String>,
 }
 
 /// What the store knows of one host.
 #[derive(Clone, Debug)]
-pub(super) struct Host {
+pub(in crate::config) struct Host {
     /// Its keys.
-    pub(super) place: Place,
+    pub(in crate::config) place: Place,
     /// The newest revision at which one of its documents was written; 0: it has none.
-    pub(super) written: i64,
+    pub(in crate::config) written: i64,
     /// What it says of itself, if it lives.
-    pub(super) status: Option<Status>,
+    pub(in crate::config) status: Option<Status>,
     /// What it said last.
-    pub(super) last_status: Option<Status>,
+    pub(in crate::config) last_status: Option<Status>,
     /// It takes no updates.
-    pub(super) frozen: bool,
+    pub(in crate::config) frozen: bool,
 }
 
 impl Targets {
     /// The host that a document belongs to.
-    pub(super) fn of_document(key: &KeyPath) -> Result<Targets, Failure> {
-        match super::host::Host::of_document(key.as_str()) {
+    pub(in crate::config) fn of_document(key: &KeyPath) -> Result<Targets, Failure> {
+        match crate::config::host::Host::of_document(key.as_str()) {
             Some((host, _)) => Ok(Targets { vpool: host.vpool, host: Some(host.id) }),
             None => Err(Failure::usage(format!(
                 "--apply: {key} is no document of a host; `ovs config apply --vpool GUID` asks all that may use it"
@@ -56,7 +56,7 @@ impl Targets {
     }
 
     /// In words.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::config) fn name(&self) -> String {
         match &self.host {
             Some(host) => format!("the host {host} of the vPool {}", self.vpool),
             None => format!("the vPool {}", self.vpool),
@@ -64,14 +64,14 @@ impl Targets {
     }
 
     /// `/ovs/vpools/GUID/hosts`
-    pub(super) fn hosts(&self) -> Result<KeyPath, Failure> {
+    pub(in crate::config) fn hosts(&self) -> Result<KeyPath, Failure> {
         KeyPath::parse(&format!("/ovs/vpools/{}/hosts", self.vpool)).map_err(failure_of)
     }
 }
 
 impl Session {
     /// The hosts of the arguments; without any the node in whose directory the store was found.
-    pub(super) fn targets(&self, target: &Target) -> Result<Targets, Failure> {
+    pub(in crate::config) fn targets(&self, target: &Target) -> Result<Targets, Failure> {
         match (&target.vpool, &self.identity) {
             (Some(vpool), _) => Ok(Targets { vpool: vpool.clone(), host: target.host.clone() }),
             (None, Some(identity)) => Ok(Targets {
@@ -85,7 +85,10 @@ impl Session {
     }
 
     /// All hosts that are meant: those with documents or a status.
-    pub(super) async fn hosts_of(&self, targets: &Targets) -> Result<BTreeMap<String, Host>, Failure> {
+    pub(in crate::config) async fn hosts_of(
+        &self,
+        targets: &Targets,
+    ) -> Result<BTreeMap<String, Host>, Failure> {
         let path = targets.hosts()?;
         let listing = self.store.list(&path.below(), ListContent::Keys, None).await.map_err(failure_of)?;
         let (folder, revision) = (path.folder(), listing.revision);

@@ -6,15 +6,15 @@ use cfg_client::{Content as ListContent, KeyPath, Pair};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::change::{Edit, Intent};
-use super::check::Check;
-use super::host::{Host, VPOOLS};
-use super::write::TRIES;
-use super::{Session, author, failure_of};
+use crate::config::change::{Edit, Intent};
+use crate::config::check::Check;
+use crate::config::host::{Host, VPOOLS};
+use crate::config::write::TRIES;
+use crate::config::{Session, author, failure_of};
 use crate::failure::{Failure, Kind};
 
 /// The name of the key, beside `update`.
-pub(super) const FROZEN: &str = "frozen";
+pub(in crate::config) const FROZEN: &str = "frozen";
 
 /// Its value.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ struct Frozen {
 }
 
 impl Session {
-    pub(super) async fn freeze(
+    pub(in crate::config) async fn freeze(
         &self,
         id: &str,
         vpool: Option<&str>,
@@ -57,10 +57,10 @@ impl Session {
                 });
             }
         }
-        Err(super::write::busy(&key))
+        Err(crate::config::write::busy(&key))
     }
 
-    pub(super) async fn thaw(
+    pub(in crate::config) async fn thaw(
         &self,
         id: &str,
         vpool: Option<&str>,
@@ -82,7 +82,7 @@ impl Session {
                     .show(&result, || format!("thawed {host} at revision {revision}; it was frozen{was}"));
             }
         }
-        Err(super::write::busy(&key))
+        Err(crate::config::write::busy(&key))
     }
 
     /// The host of this id, in the given vPool or in the only one that has it.
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// The hosts that have a configuration, of one vPool or of all.
-    pub(super) async fn all_hosts(&self, vpool: Option<&str>) -> Result<BTreeSet<Host>, Failure> {
+    pub(in crate::config) async fn all_hosts(&self, vpool: Option<&str>) -> Result<BTreeSet<Host>, Failure> {
         let path = match vpool {
             Some(vpool) => format!("{VPOOLS}/{vpool}/hosts"),
             None => VPOOLS.to_owned(),

@@ -11,12 +11,12 @@ use serde_json::Value as Json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::change::{Edit, Intent};
-use super::check::Check;
 use super::targets::Targets;
-use super::write::TRIES;
-use super::{Session, author, failure_of};
 use crate::agent::place::Place;
+use crate::config::change::{Edit, Intent};
+use crate::config::check::Check;
+use crate::config::write::TRIES;
+use crate::config::{Session, author, failure_of};
 use crate::failure::{Failure, Kind};
 use crate::identity::Identity;
 
@@ -124,7 +124,7 @@ impl OwnConfig {
                 Err(failure) => return Err(failure),
             }
         }
-        Err(super::write::busy(&self.place.config))
+        Err(crate::config::write::busy(&self.place.config))
     }
 
     /// Puts back what was there before an import. What others wrote since then stays.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::targets::{Host, Targets};
-use super::{Session, failure_of};
+use crate::config::{Session, failure_of};
 use crate::failure::{Failure, Kind};
 use crate::output;
 
@@ -74,7 +74,11 @@ fn standing(host: &Host) -> Standing {
 }
 
 impl Session {
-    pub(super) async fn status(&self, targets: &Targets, wait: Option<Duration>) -> Result<(), Failure> {
+    pub(in crate::config) async fn status(
+        &self,
+        targets: &Targets,
+        wait: Option<Duration>,
+    ) -> Result<(), Failure> {
         let until = wait.map(|wait| Instant::now() + wait);
         let mut watch = None;
         loop {
