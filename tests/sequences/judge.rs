@@ -64,6 +64,8 @@ pub struct State {
     sections: BTreeSet<String>,
     /// What was stored when it took something last.
     copy: Plain,
+    /// The revisions and documents that it took before that.
+    copies: Vec<(i64, Plain)>,
     /// Updates up to here were taken, and up to there refused, by the start.
     taken: i64,
     refused: i64,
@@ -163,6 +165,7 @@ fn start(history: &History, place: &Place, life: &Life, revision: i64) -> Result
         source,
         running: values.clone(),
         copy: values,
+        copies: Vec::new(),
         running_revision: at,
         sections,
         taken: at,
@@ -357,7 +360,8 @@ impl State {
         ensure!(set(&feedback.no_effect) == strange.no_effect, "no_effect must be {:?}", strange.no_effect);
         if !told.dry_run {
             self.sections = stored.found(&identity()).sections;
-            (self.running, self.copy, self.running_revision, self.applied) = (next, values, revision, true);
+            self.copies.push((self.running_revision, std::mem::replace(&mut self.copy, values)));
+            (self.running, self.running_revision, self.applied) = (next, revision, true);
         }
         Ok(())
     }
@@ -397,11 +401,15 @@ impl State {
     }
 
     /// Whether the last good copy is one of what ran last. A process that was killed, or ended while the store was away
-    /// for it, may have taken one update more than it could tell.
+    /// for it, may have taken one update more than it could tell. One that was killed may have told of an update whose
+    /// copy was still to be written.
     fn kept(&self, history: &History, place: &Place, life: &Life, copy: &LastGood) -> Result<(), String> {
         let (revision, values) = (copy.revision as i64, Stored::copied(&copy.documents));
         let values = values.found(&identity()).values.ok_or("the last good copy is not good")?;
         if (revision, &values) == (self.running_revision, &self.copy) {
+            return Ok(());
+        }
+        if life.killed && self.copies.contains(&(revision, values.clone())) {
             return Ok(());
         }
         let problem = format!("the last good copy is of {revision}, and runs {}", self.running_revision);
