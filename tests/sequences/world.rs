@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use cfg_client::LastGood;
-use cfg_engine::Outcome;
+use cfg_engine::{Feedback, Outcome};
 use serde_json::{Value, json};
 
 use super::cli_node::{DataDir, Driver, Printed, ended, ovs};
@@ -450,8 +450,14 @@ impl World {
             for life in self.hosts[number].lives.clone() {
                 let state = judge(&history, &self.hosts[number].place, &life);
                 let Some(state) = state.unwrap_or_else(|problem| panic!("{problem}")) else { continue };
-                for revision in state.sent.keys() {
-                    let before = answered.insert(*revision, life.pid).filter(|_| !life.cut);
+                for (revision, feedback) in &state.sent {
+                    // Another update with the same id may have taken its place.
+                    let key = format!("{}/feedback/{}", self.hosts[number].place.base, feedback.id);
+                    let stored = history
+                        .get(&key, life.from)
+                        .and_then(|(_, text)| Feedback::read(text.as_bytes()).ok());
+                    let stands = stored.is_some_and(|stored| stored.revision == *revision);
+                    let before = answered.insert(*revision, life.pid).filter(|_| stands && !life.cut);
                     assert_eq!(before, None, "{revision} is answered by {} as well", life.pid);
                 }
                 if life.cut {
