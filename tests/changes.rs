@@ -3,10 +3,10 @@
 mod cli_node;
 mod harness;
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cli_node::DataDir;
+use harness::fio;
 use harness::random::Random;
 use serde_json::{Value, json};
 
@@ -39,28 +39,7 @@ fn fio_verifies_while_parameters_change() {
     let end = Instant::now() + Duration::from_secs(harness::rounds(8, 300));
     let (mut changes, mut slowest_ns) = (0_u64, 0_u64);
     for round in 0_u64.. {
-        let mut fio = Command::new("fio");
-        fio.args([
-            "--name=verify",
-            "--ioengine=nbd",
-            &format!("--uri={uri}"),
-            "--rw=randrw",
-            "--rwmixread=30",
-        ])
-        .args([
-            "--bsrange=512-64k",
-            "--blockalign=512",
-            "--size=64m",
-            "--iodepth=32",
-            "--serialize_overlap=1",
-        ])
-        .args(["--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", "--fsync=128"])
-        .args([
-            "--randrepeat=0",
-            &format!("--randseed={}", seed.wrapping_add(round)),
-            "--output-format=json",
-        ]);
-        let mut running = fio.stdout(Stdio::piped()).spawn().expect("fio runs");
+        let mut running = fio::begin(&uri, seed.wrapping_add(round));
         let before = changes;
         // At least one change a round, however quick fio is.
         while running.try_wait().expect("waited for").is_none() || changes == before {
@@ -74,15 +53,7 @@ fn fio_verifies_while_parameters_change() {
             assert!(!feedback["applied"].as_array().expect("a list").is_empty(), "{feedback}");
             changes += 1;
         }
-        let output = running.wait_with_output().expect("ended");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}");
-        let report: Value = serde_json::from_str(&said[said.find('{').expect("JSON")..]).expect("JSON");
-        let job = &report["jobs"][0];
-        assert_eq!(job["error"], 0, "{said}");
-        for kind in ["read", "write"] {
-            slowest_ns = slowest_ns.max(job[kind]["clat_ns"]["max"].as_u64().expect("a number"));
-        }
+        slowest_ns = slowest_ns.max(fio::end(running));
         if Instant::now() >= end {
             break;
         }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use cli_node::{DataDir, Driver};
 use harness::nbd::Client;
-use harness::process;
+use harness::random::Random;
+use harness::{fio, process};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
@@ -187,10 +188,28 @@ fn an_update_says_what_it_did() {
     assert_eq!(frozen["xmlrpc_error_code"], 11, "{frozen}");
     assert_eq!(stored(), json!({"nbd_max_connections": 54}));
     directory.run(&["config", "thaw", &own], 0);
+}
 
+#[test]
+fn each_of_a_crowd_hears_of_its_own_update_beside_load() {
+    let (_, seed) = Random::announced("crowd");
+    let directory = DataDir::small();
+    let node = directory.up(&["--volume", "v=64MiB", "--log-level", "warn"]);
+    let endpoints = directory.endpoints();
+    let uri = endpoints["nbd_unix"].as_str().expect("a text").replace(":///?", ":///v?");
     let crowd = directory.path("crowd");
     fs::create_dir_all(&crowd).expect("a directory");
-    script("crowd", &directory, &[&text(&crowd)]);
+    let mut running = fio::begin(&uri, seed);
+    let mut rounds = 0;
+    // At least once, however quick fio is. No number follows itself.
+    while running.try_wait().expect("waited for").is_none() || rounds == 0 {
+        let first = if rounds % 2 == 0 { "101" } else { "201" };
+        script("crowd", &directory, &[&text(&crowd), first]);
+        rounds += 1;
+    }
+    let slowest = Duration::from_nanos(fio::end(running));
+    println!("{rounds} rounds of 20 updates; the slowest request took {slowest:?}");
+    node.stop();
 }
 
 #[test]

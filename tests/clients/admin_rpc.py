@@ -340,15 +340,15 @@ def check(file, path):
     print(json.dumps(Driver(file)("checkConfiguration", configuration_path=path)))
 
 
-def crowd(file, folder):
-    """Twenty at once, each with its own document; each hears of its own change and of no other."""
+def crowd(file, folder, first):
+    """Twenty at once, each with its own document of numbers from `first` on; each hears of its own change and of no other."""
     def one(number):
         path = pathlib.Path(folder, f"{number}.json")
         path.write_text(json.dumps({"nbd": {"nbd_max_connections": number}}), encoding="utf-8")
         return number, Driver(file)("updateConfiguration", configuration_path=str(path))
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        results = list(pool.map(one, range(101, 121)))
+        results = list(pool.map(one, range(int(first), int(first) + 20)))
     for number, result in results:
         assert [change["new_value"] for change in result["updates"]] == [str(number)], (number, result)
     assert len({result["feedback_id"] for _, result in results}) == 20

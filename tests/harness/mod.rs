@@ -11,6 +11,7 @@
 
 pub mod cfg;
 pub mod checked;
+pub mod fio;
 pub mod nbd;
 pub mod pattern;
 pub mod place;
