@@ -401,15 +401,16 @@ impl State {
     }
 
     /// Whether the last good copy is one of what ran last. A process that was killed, or ended while the store was away
-    /// for it, may have taken one update more than it could tell. One that was killed may have told of an update whose
-    /// copy was still to be written.
+    /// for it, may have taken one update more than it could tell. One that was killed may have told of a start or an
+    /// update whose copy was still to be written.
     fn kept(&self, history: &History, place: &Place, life: &Life, copy: &LastGood) -> Result<(), String> {
         let (revision, values) = (copy.revision as i64, Stored::copied(&copy.documents));
         let values = values.found(&identity()).values.ok_or("the last good copy is not good")?;
         if (revision, &values) == (self.running_revision, &self.copy) {
             return Ok(());
         }
-        if life.killed && self.copies.contains(&(revision, values.clone())) {
+        let is_of_before = life.before.as_ref() == Some(copy);
+        if life.killed && (is_of_before || self.copies.contains(&(revision, values.clone()))) {
             return Ok(());
         }
         let problem = format!("the last good copy is of {revision}, and runs {}", self.running_revision);
