@@ -91,8 +91,9 @@ fn a_copy_has_an_age(server: Server) {
     let library = library();
     let mut host = OneHost::start(server);
     host.put("nbd", json!({"nbd_max_connections": 7}).to_string());
-    assert_eq!(host.update()["outcome"], "applied");
-    let hash = host.status(|status| status["stored_hash"] == status["config_hash"])["config_hash"].clone();
+    let feedback = host.update();
+    assert_eq!(feedback["outcome"], "applied");
+    let hash = host.status_after(&feedback)["config_hash"].clone();
     host.end();
     host.server.kill();
     let clock = host.directory.path("clock");
