@@ -148,12 +148,23 @@ fn a_higher_bound_wakes_what_waited_and_a_lower_one_holds_from_then_on() {
 fn records_are_as_long_as_the_size_of_the_moment() {
     let directory = Directory::new();
     let gate = Gate::new();
-    let rig = Rig::start_gated(&directory.0, one_thread(), &gate);
+    let mut parameters = one_thread();
+    parameters.volume_manager.log_records_in_flight = 1;
+    let rig = Rig::start_gated(&directory.0, parameters, &gate);
     let mut client = prepared_volume(&rig);
     for kib in [8, 260, 16, 512] {
         change(rig.driver(), |p| p.volume_manager.record_size = ByteSize::kib(kib));
+        let before = rig.driver().stats("vm").unwrap().written_bytes;
+        // A record takes what has arrived when the disk is free: only behind one that is held is there enough.
+        gate.hold_writes(true);
         gate.take_largest();
-        client.write(FUA, 0, &vec![kib as u8; 2 << 20]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| client.write(FUA, 0, &vec![kib as u8; 2 << 20]));
+            rig.until("all has arrived", |driver| {
+                driver.stats("vm").unwrap().written_bytes == before + 2 * MIB
+            });
+            gate.hold_writes(false);
+        });
         assert_eq!(gate.take_largest().1 as u64, kib * KIB);
         assert!(client.read(0, 2 << 20) == vec![kib as u8; 2 << 20]);
     }
