@@ -82,6 +82,7 @@ const SEEN: &[(&str, &str, &[&str])] = &[
     (POOL, "without_a_size_the_gap_of_the_moment_is_left_to_others", &["scocache.trigger_gap"]),
     (APPLY, "how_long_a_status_stays_follows_its_section", &["updates.update_status_ttl_secs"]),
     (AGENT, "prepares_that_do_not_end_hold_nothing_up_on_the_store", &["updates.update_prepare_timeout_ms"]),
+    (AGENT, "copies_wait_for_later_changes_on_the_store", &["updates.update_last_good_delay_ms"]),
     (AGENT, "a_copy_stays_young_on_the_store", &["updates.update_last_good_refresh_ms"]),
     (APPLY, "the_log_follows_its_section", &["logging.log_level", "logging.log_filters"]),
 ];

@@ -42,7 +42,8 @@ enum Done {
 
 /// What is to be written, one after the other.
 enum Words {
-    Feedback(Box<Feedback>),
+    /// With the status that goes with it.
+    Feedback(Box<Feedback>, Option<Box<Status>>),
     Status(Box<Status>),
 }
 
@@ -65,8 +66,6 @@ pub(super) struct Drive {
     life_due: bool,
     /// At most one: the engine waits for its answer.
     words: Option<(u64, Words)>,
-    /// What the writer writes is an answer.
-    answering: bool,
     /// The newest update keys that were seen: their revisions, and the ids of their answers.
     standing: BTreeMap<Scope, (i64, Vec<String>)>,
     /// The store is asked until it answers.
@@ -109,7 +108,6 @@ impl Drive {
             writer: Some(writer),
             life_due: false,
             words: None,
-            answering: false,
             standing: BTreeMap::new(),
             looking: false,
             observing: false,
@@ -152,7 +150,7 @@ impl Drive {
                 Some(news) = heard.recv() => self.hear(news).await,
                 () = sleep_until(self.look_at.unwrap_or_else(tokio::time::Instant::now)), if self.look_at.is_some() => {
                     self.look_at = None;
-                    if self.engine.status().observed_revision < self.newest {
+                    if self.engine.observed_revision() < self.newest {
                         self.observe();
                     }
                 }
@@ -167,6 +165,8 @@ impl Drive {
                     let timing = timing.borrow_and_update();
                     life = signs_of_life(&timing);
                     self.engine.set_prepare_deadline(timing.prepare);
+                    // The next one waits as long as is wanted now.
+                    self.keeper.hurry();
                 }
                 _ = &mut stopped, if !stopping => {
                     stopping = true;
@@ -228,9 +228,9 @@ impl Drive {
                     drop(spawn_blocking(move || drop(guards)));
                 }
             }
-            Output::WriteFeedback { token, feedback } => {
+            Output::WriteFeedback { token, feedback, status } => {
                 log(&feedback);
-                self.say(token, Words::Feedback(feedback));
+                self.say(token, Words::Feedback(feedback, status));
             }
             Output::WriteStatus { token, status } => self.say(token, Words::Status(status)),
             Output::Keep { revision, documents } => {
@@ -267,11 +267,12 @@ impl Drive {
         if std::mem::take(&mut self.life_due) {
             self.jobs.spawn(async move { Done::Lived(writer.live().await, writer) });
         } else if let Some((token, words)) = self.words.take() {
-            self.answering = matches!(words, Words::Feedback(_));
             let standing: Vec<String> = self.standing.values().flat_map(|(_, ids)| ids).cloned().collect();
             self.jobs.spawn(async move {
                 let written = match words {
-                    Words::Feedback(feedback) => writer.feedback(&feedback, &standing).await,
+                    Words::Feedback(feedback, status) => {
+                        writer.feedback(&feedback, status.as_deref(), &standing).await
+                    }
                     Words::Status(status) => writer.status(&status).await,
                 };
                 Done::Wrote(token, written, writer)
@@ -281,7 +282,8 @@ impl Drive {
 
     /// Begins to write the next last good copy.
     fn keep(&mut self) {
-        if let Some(writing) = self.keeper.begin() {
+        let delay = self.timing.borrow().keep_delay;
+        if let Some(writing) = self.keeper.begin(delay) {
             self.jobs.spawn(async move {
                 writing.await;
                 Done::Kept
@@ -321,11 +323,8 @@ impl Drive {
                 if writer.is_heard() {
                     self.announced();
                 }
-                (self.writer, self.answering) = (Some(writer), false);
+                self.writer = Some(writer);
                 self.tell(Input::Written(token, written)).await;
-                if !self.answering && !matches!(self.words, Some((_, Words::Feedback(_)))) {
-                    self.keeper.release();
-                }
                 if written == Written::Away {
                     self.away().await;
                 }

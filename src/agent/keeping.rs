@@ -1,5 +1,6 @@
-//! The last good copy of a process that runs: written behind the answer and not before it, so that whoever waits for
-//! the answer does not wait for this disk too. One at a time; of those that wait the newest counts.
+//! The last good copy of a process that runs: written a while after the change, so that nobody who waits for an answer
+//! of this process, or of another one of the same machine, waits for this disk too. One at a time; of those that wait
+//! the newest counts.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,9 +10,6 @@ use cfg_schema::Documents;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-
-/// How long a copy waits for the answer to be stored. A store that does not answer is when the copy is needed.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Writes copies for one process.
 #[derive(Debug)]
@@ -25,8 +23,10 @@ pub(super) struct Keeper {
     newest: (i64, Documents, Instant),
     /// That is still to be written.
     due: bool,
-    /// Of the copy that is being written; dropped, it does not wait for the answer any more.
+    /// Of the copy that is being written; dropped, it does not wait any more.
     held: Option<oneshot::Sender<()>>,
+    /// Nothing is waited for any more.
+    hurried: bool,
     busy: bool,
 }
 
@@ -34,7 +34,7 @@ impl Keeper {
     /// Copies of what is at `url`, to the file `path`.
     pub(super) fn new(url: String, cluster_id: Option<u64>, path: PathBuf) -> Keeper {
         let newest = (0, Documents::new(), Instant::now());
-        Keeper { url, cluster_id, path, newest, due: false, held: None, busy: false }
+        Keeper { url, cluster_id, path, newest, due: false, held: None, hurried: false, busy: false }
     }
 
     /// The copy has these documents already.
@@ -56,22 +56,23 @@ impl Keeper {
         }
     }
 
-    /// What writes the next copy, if there is one and none is being written. At its end [`Keeper::ended`] is due.
-    pub(super) fn begin(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+    /// What writes the next copy after `delay`, if there is one and none is being written. At its end [`Keeper::ended`]
+    /// is due.
+    pub(super) fn begin(&mut self, delay: Duration) -> Option<impl Future<Output = ()> + Send + use<>> {
         if self.busy || !std::mem::take(&mut self.due) {
             return None;
         }
         self.busy = true;
         let (held, released) = oneshot::channel::<()>();
-        self.held = Some(held);
+        self.held = Some(held).filter(|_| !self.hurried);
         let (revision, documents, _) = &self.newest;
         let revision = u64::try_from(*revision).unwrap_or(0);
         let snapshot = Snapshot { revision, cluster_id: self.cluster_id, documents: documents.clone() };
         let copy = LastGood::new(&self.url, &snapshot, SystemTime::now());
         let path = self.path.clone();
         Some(async move {
-            // Released, or it took too long: it is time.
-            let _ = timeout(PATIENCE, released).await;
+            // Released, or it waited long enough: it is time.
+            let _ = timeout(delay, released).await;
             let kept = spawn_blocking(move || copy.write(&path)).await;
             if let Ok(Err(error)) = kept {
                 tracing::warn!(%error, "no copy of the configuration is kept");
@@ -79,9 +80,14 @@ impl Keeper {
         })
     }
 
-    /// The answer is stored: nothing is to be waited for.
-    pub(super) fn release(&mut self) {
+    /// The copy that is being written does not wait any more.
+    pub(super) fn hurry(&mut self) {
         self.held = None;
+    }
+
+    /// The process ends: nothing is to be waited for.
+    pub(super) fn release(&mut self) {
+        (self.held, self.hurried) = (None, true);
     }
 
     /// A copy is written.
@@ -112,28 +118,29 @@ mod tests {
         std::fs::create_dir_all(&directory).expect("made");
         let path = directory.join("last_good");
         let mut keeper = Keeper::new("etcd://h/c".to_owned(), Some(1), path.clone());
-        assert!(keeper.begin().is_none(), "nothing to write");
+        let (long, short) = (Duration::from_secs(3600), Duration::from_millis(1));
+        assert!(keeper.begin(short).is_none(), "nothing to write");
         keeper.put(5, Documents::new());
-        let first = keeper.begin().expect("to be written");
+        let first = keeper.begin(long).expect("to be written");
         for revision in [6, 7] {
             keeper.put(revision, Documents::new());
         }
-        assert!(keeper.begin().is_none() && !keeper.is_idle(), "one at a time");
+        assert!(keeper.begin(short).is_none() && !keeper.is_idle(), "one at a time");
         let mut first = tokio::spawn(first);
-        assert!(timeout(PATIENCE / 4, &mut first).await.is_err() && kept(&path).is_none(), "it waits");
+        assert!(timeout(10 * short, &mut first).await.is_err() && kept(&path).is_none(), "it waits");
         keeper.release();
         first.await.expect("no panic");
         assert_eq!(kept(&path), Some(5));
         keeper.ended();
         // Nobody releases this one.
-        keeper.begin().expect("the newest").await;
+        keeper.begin(short).expect("the newest").await;
         assert_eq!(kept(&path), Some(7));
         keeper.ended();
-        assert!(keeper.begin().is_none() && keeper.is_idle());
-        keeper.refresh(Duration::from_secs(3600));
-        assert!(keeper.begin().is_none(), "it is young");
+        assert!(keeper.begin(short).is_none() && keeper.is_idle());
+        keeper.refresh(long);
+        assert!(keeper.begin(short).is_none(), "it is young");
         keeper.refresh(Duration::ZERO);
-        keeper.begin().expect("the same again").await;
+        keeper.begin(short).expect("the same again").await;
         assert_eq!(kept(&path), Some(7));
         std::fs::remove_dir_all(&directory).expect("removed");
     }

@@ -37,15 +37,9 @@ pub(crate) async fn read(
     rollout: Option<&str>,
     limits: &Limits,
 ) -> Result<Stored, Error> {
-    let listing = store.list_path(&place.config, Content::Values, revision);
-    let (listing, frozen) = match revision {
-        // One does not have to wait for the other.
-        Some(at) => {
-            let (listing, frozen) = tokio::try_join!(listing, exists(store, &place.frozen, at))?;
-            (listing, Some(frozen))
-        }
-        None => (listing.await?, None),
-    };
+    let ranges = [&(&place.config).into(), &place.config.below(), &(&place.frozen).into()];
+    let [own, below, frozen] = store.list_together(ranges, Content::Values, revision).await?;
+    let listing = own.followed_by(below);
     let (revision, cluster_id) = (listing.revision, listing.cluster_id);
     let mut problems = Vec::new();
     let documents = match cfg_client::documents(&place.config, &listing) {
@@ -76,10 +70,7 @@ pub(crate) async fn read(
             }
         }
     }
-    let frozen = match frozen {
-        Some(frozen) => frozen,
-        None => exists(store, &place.frozen, revision).await?,
-    };
+    let frozen = !frozen.pairs.is_empty();
     Ok(Stored { cluster_id, reading: Reading { revision, snapshot, frozen } })
 }
 
@@ -103,14 +94,6 @@ async fn target(store: &Store, path: &str, revision: i64) -> Result<Result<Optio
             Problem::new("", "", Json::Null, problem)
         })),
         Err(Error::Absent { .. }) => Ok(Ok(None)),
-        Err(error) => Err(error),
-    }
-}
-
-async fn exists(store: &Store, key: &KeyPath, revision: i64) -> Result<bool, Error> {
-    match store.get(key, Some(revision)).await {
-        Ok(_) => Ok(true),
-        Err(Error::Absent { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -412,6 +412,37 @@ async fn a_copy_stays_young(running: Running, directory: &etcd::Directory) {
     timeout(PATIENCE, bench.agent.stop()).await.expect("it stops");
 }
 
+/// A change waits for the next one before it is copied, as long as is wanted at the moment.
+async fn copies_wait(running: Running, directory: &etcd::Directory) {
+    let bench = Bench::start(&running, directory, PATIENCE).await;
+    let wait = |delay: u64| json!({"updates": {"update_last_good_delay_ms": delay}});
+    let later = bench.update("later", wait(60_000)).await;
+    assert_eq!(later.outcome, Outcome::Applied);
+    let copied = |revision| move |copy: &LastGood| i64::try_from(copy.revision) == Ok(revision);
+    // Twice as long as it waits by default.
+    let early = timeout(Duration::from_millis(400), bench.copied(copied(later.revision))).await;
+    assert!(early.is_err(), "it is copied at once");
+    let now = bench.update("now", wait(0)).await;
+    bench.copied(copied(now.revision)).await;
+    bench.update("wait-again", wait(60_000)).await;
+    let last = bench.update("last", json!({"nbd": {"nbd_max_connections": 6}})).await;
+    timeout(PATIENCE, bench.agent.stop()).await.expect("it stops");
+    let copy = LastGood::read(&directory.path("last_good")).expect("a copy");
+    assert!(copied(last.revision)(&copy), "the end waits for the copy: {copy:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_wait_for_later_changes_on_the_store() {
+    let directory = etcd::Directory::new();
+    copies_wait(Running::ours(&directory).await, &directory).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_wait_for_later_changes_on_etcd() {
+    let directory = etcd::Directory::new();
+    copies_wait(Running::Etcd(etcd::Cluster::start(1)), &directory).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_stays_young_on_the_store() {
     let directory = etcd::Directory::new();

@@ -18,6 +18,8 @@ pub(crate) struct Timing {
     pub(crate) retry: Duration,
     /// From a change of the documents until they are looked at. Often an update follows, which reads them itself.
     pub(crate) look_pause: Duration,
+    /// From a change until the last good copy has it.
+    pub(crate) keep_delay: Duration,
     /// Age of the last good copy at which it is written again while the store is heard of.
     pub(crate) refresh: Duration,
     /// For all components together to prepare.
@@ -36,6 +38,7 @@ impl Timing {
             status_ttl: updates.update_status_ttl_secs.duration(),
             retry: updates.update_store_retry_ms.duration(),
             look_pause: updates.update_look_pause_ms.duration(),
+            keep_delay: updates.update_last_good_delay_ms.duration(),
             refresh: updates.update_last_good_refresh_ms.duration(),
             prepare: updates.update_prepare_timeout_ms.duration(),
             announcement: updates.update_status_wait_ms.duration(),

@@ -58,18 +58,45 @@ impl Writer {
     }
 
     /// Stores an answer, and deletes those that are too many with the same write. Those with the ids `standing` answer
-    /// update keys that stand.
-    pub(crate) async fn feedback(&mut self, feedback: &Feedback, standing: &[String]) -> Written {
-        written(self.try_feedback(feedback, standing).await, "an answer to an update")
+    /// update keys that stand. A `status` goes with it, if there is a lease to put it under.
+    pub(crate) async fn feedback(
+        &mut self,
+        feedback: &Feedback,
+        status: Option<&Status>,
+        standing: &[String],
+    ) -> Written {
+        let lease = self.lease.filter(|lease| lease.ttl == self.ttl);
+        if let Some((status, lease)) = status.zip(lease) {
+            let with = self.status_writes(status, lease);
+            match self.try_feedback(feedback, with, standing).await {
+                // An answer is not held up by its status.
+                Err(Error::Absent { .. }) => self.lease = None,
+                Err(Error::TooLarge { .. } | Error::Refused { .. }) => {}
+                result => {
+                    self.heard |= result.is_ok();
+                    return written(result, "an answer to an update");
+                }
+            }
+        }
+        match written(self.try_feedback(feedback, Vec::new(), standing).await, "an answer to an update") {
+            Written::Done if status.is_some() => Written::Alone,
+            result => result,
+        }
     }
 
-    async fn try_feedback(&mut self, feedback: &Feedback, standing: &[String]) -> Result<(), Error> {
+    async fn try_feedback(
+        &mut self,
+        feedback: &Feedback,
+        with: Vec<Write>,
+        standing: &[String],
+    ) -> Result<(), Error> {
         let key = self.place.feedback.join(&feedback.id)?;
         let gone = self.too_many(&feedback.id, standing);
         let mut writes = vec![Write::put(&key, feedback.text())];
         for id in &gone {
             writes.push(Write::Delete(KeyRange::from(&self.place.feedback.join(id)?)));
         }
+        writes.extend(with);
         let put = Transaction { compares: Vec::new(), writes };
         let revision = match self.store.transact(&put).await {
             // The same again is the same.
@@ -117,8 +144,14 @@ impl Writer {
         written(self.try_status(status).await, "the status")
     }
 
+    /// What stores a status.
+    fn status_writes(&self, status: &Status, lease: Held) -> Vec<Write> {
+        let text = bytes::Bytes::from(status.text());
+        let under = Write::Put { key: self.place.status.clone(), value: text.clone(), lease: lease.id };
+        vec![under, Write::put(&self.place.last_status, text)]
+    }
+
     async fn try_status(&mut self, status: &Status) -> Result<(), Error> {
-        let text = status.text();
         for _ in 0..2 {
             let before = self.lease;
             let lease = match before {
@@ -126,9 +159,7 @@ impl Writer {
                 _ => Held { id: self.store.grant_lease(self.ttl).await?.id, ttl: self.ttl },
             };
             self.lease = Some(lease);
-            let under =
-                Write::Put { key: self.place.status.clone(), value: text.clone().into(), lease: lease.id };
-            let writes = vec![under, Write::put(&self.place.last_status, text.clone())];
+            let writes = self.status_writes(status, lease);
             match self.store.transact(&Transaction { compares: Vec::new(), writes }).await {
                 // The lease is over.
                 Err(Error::Absent { .. }) => self.lease = None,

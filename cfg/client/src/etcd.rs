@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cfg_schema::Documents;
 
-use crate::store::Content;
+use crate::listing::Content;
 use crate::{
     DOCUMENT_COUNT_LIMIT, DOCUMENT_LIMIT, Error, KeyPath, Listing, Options, Snapshot, Store, StoreUrl,
 };

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::connection::{Connection, Connections, Failed, failed};
-use crate::{Error, KeyPath, KeyRange, Options, StoreUrl};
+use crate::{Error, KeyPath, Options, StoreUrl};
 
 /// A store. Clones share one connection.
 ///
@@ -64,26 +64,6 @@ impl From<mvccpb::KeyValue> for Pair {
             lease: kv.lease,
         }
     }
-}
-
-/// Keys with their values as they were at one revision, in the order of the keys.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listing {
-    /// The store's revision.
-    pub revision: i64,
-    /// The store's cluster.
-    pub cluster_id: u64,
-    /// The pairs; without values if only keys were asked for.
-    pub pairs: Vec<Pair>,
-}
-
-/// What a listing contains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Keys and values.
-    Values,
-    /// Keys; all values are empty.
-    Keys,
 }
 
 /// Whether a request may be sent twice.
@@ -165,107 +145,7 @@ impl Store {
         }
     }
 
-    /// All keys of a range at one revision (`None`: the newest), read in pages. Nothing there is an empty listing.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] beyond [`Options::listing_limit`]; [`Error::Compacted`] with a revision that is forgotten;
-    /// [`Error::Changing`] when the newest one is, again and again, before the last page is read.
-    pub async fn list(
-        &self,
-        range: &KeyRange,
-        content: Content,
-        revision: Option<i64>,
-    ) -> Result<Listing, Error> {
-        for _ in 0..self.shared.options.rounds.max(1) {
-            match self.list_once(range, content, revision.unwrap_or(0)).await {
-                // The revision of the first page went away under our hands.
-                Err(Error::Compacted) if revision.is_none() => {}
-                result => return result,
-            }
-        }
-        Err(Error::Changing { place: String::from_utf8_lossy(&range.from).into_owned() })
-    }
-
-    /// What `path` covers, itself included, at one revision, as [`Store::list`].
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub async fn list_path(
-        &self,
-        path: &KeyPath,
-        content: Content,
-        revision: Option<i64>,
-    ) -> Result<Listing, Error> {
-        let below = path.below();
-        if path.is_root() {
-            return self.list(&below, content, revision).await;
-        }
-        // Of the same revision, so that what is at the path and what is below it belong together.
-        let (mut listing, own) = match revision {
-            // One does not have to wait for the other.
-            Some(_) => tokio::join!(self.list(&below, content, revision), self.get(path, revision)),
-            None => {
-                let listing = self.list(&below, content, None).await?;
-                let own = self.get(path, Some(listing.revision)).await;
-                (Ok(listing), own)
-            }
-        };
-        match (&mut listing, own) {
-            (Ok(listing), Ok(pair)) => listing.pairs.insert(0, pair),
-            (Ok(_), Err(Error::Absent { .. })) | (Err(_), _) => {}
-            (Ok(_), Err(error)) => return Err(error),
-        }
-        listing
-    }
-
-    async fn list_once(&self, range: &KeyRange, content: Content, revision: i64) -> Result<Listing, Error> {
-        let options = &self.shared.options;
-        let mut listing = Listing { revision, cluster_id: 0, pairs: Vec::new() };
-        let (mut from, mut page, mut bytes) = (range.from.clone(), options.page_keys.max(1), 0);
-        loop {
-            let request = rpc::RangeRequest {
-                key: from.clone().into(),
-                range_end: range.to.clone().into(),
-                limit: i64::try_from(page).unwrap_or(i64::MAX),
-                revision: listing.revision,
-                keys_only: content == Content::Keys,
-                ..Default::default()
-            };
-            let answer = match self.range(request).await {
-                Err(Error::TooLarge { .. }) if page > 1 => {
-                    page /= 2;
-                    continue;
-                }
-                answer => answer?,
-            };
-            if let Some(header) = &answer.header {
-                listing.cluster_id = header.cluster_id;
-                if listing.revision == 0 {
-                    listing.revision = header.revision;
-                }
-            }
-            bytes += answer.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum::<usize>();
-            if bytes > options.listing_limit {
-                let problem = format!("more than {} bytes below it", options.listing_limit);
-                return Err(Error::TooLarge {
-                    place: String::from_utf8_lossy(&range.from).into_owned(),
-                    problem,
-                });
-            }
-            let more = answer.more;
-            listing.pairs.extend(answer.kvs.into_iter().map(Pair::from));
-            match listing.pairs.last() {
-                Some(last) if more => {
-                    // The key that follows: no other one fits between.
-                    from = last.key.to_vec();
-                    from.push(0);
-                }
-                _ => return Ok(listing),
-            }
-        }
-    }
-
-    async fn range(&self, request: rpc::RangeRequest) -> Result<rpc::RangeResponse, Error> {
+    pub(crate) async fn range(&self, request: rpc::RangeRequest) -> Result<rpc::RangeResponse, Error> {
         let limit = self.shared.options.answer_limit;
         self.call(Repeat::Freely, |channel| {
             let request = request.clone();

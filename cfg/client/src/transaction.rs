@@ -190,7 +190,11 @@ impl Store {
         Ok(u64::try_from(answer.deleted).unwrap_or(0))
     }
 
-    async fn txn(&self, request: rpc::TxnRequest, repeat: Repeat) -> Result<rpc::TxnResponse, Error> {
+    pub(crate) async fn txn(
+        &self,
+        request: rpc::TxnRequest,
+        repeat: Repeat,
+    ) -> Result<rpc::TxnResponse, Error> {
         let limit = self.shared.options.answer_limit;
         self.call(repeat, |channel| {
             let request = request.clone();

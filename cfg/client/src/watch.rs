@@ -17,7 +17,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
 
 use crate::connection::{Connection, Failed, about_rights, failed};
-use crate::store::Content;
+use crate::listing::Content;
 use crate::{Error, KeyPath, Listing, Pair, Store};
 
 /// Requests of one stream that may wait beside those that create its watchers: one question for progress.

@@ -3,7 +3,6 @@
 use cfg_schema::{Change, MASK};
 
 use super::{Engine, Waiting};
-use crate::engine::outbox::Outbox;
 use crate::feedback::{Applied, Feedback, Outcome, Pending, Rejected};
 use crate::running::Configuration;
 use crate::{Status, fit};
@@ -87,8 +86,8 @@ impl<T: Configuration> Engine<T> {
         self.send(feedback);
     }
 
-    /// The status, with what `outbox` knows.
-    pub(super) fn status_with(&self, outbox: &Outbox) -> Status {
+    /// The status, with this as the last feedback, and so many lost.
+    pub(super) fn status_with(&mut self, last_feedback: Option<String>, feedback_lost: u64) -> Status {
         let process = &self.process;
         let mut status = Status {
             node: process.node.clone(),
@@ -100,16 +99,16 @@ impl<T: Configuration> Engine<T> {
             started: process.started.clone(),
             xmlrpc: process.xmlrpc.clone(),
             vrouter_cluster_id: process.vrouter_cluster_id.clone(),
-            last_feedback: outbox.last_feedback.clone(),
+            last_feedback,
             frozen: self.frozen.1,
-            feedback_lost: outbox.lost,
+            feedback_lost,
             ..Status::default()
         };
-        if let Some(state) = &self.state {
+        if let Some(state) = &mut self.state {
             status.observed_revision = state.observed_revision;
             status.running_revision = state.running_revision;
-            status.config_hash = state.values.running.config_hash();
-            status.stored_hash = state.values.stored.as_ref().map(T::config_hash);
+            status.config_hash = state.hashes.of(&state.values.running);
+            status.stored_hash = state.values.stored.as_ref().map(|stored| state.hashes.of(stored));
             status.degraded = state.degraded.iter().chain(&state.mixed).cloned().collect();
             status.pending_restart = pending(&state.values.pending());
             status.stale = state.stale;

@@ -101,8 +101,10 @@ pub enum ReadFailure {
 /// What came of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It is stored.
+    /// All of it is stored.
     Done,
+    /// The feedback is stored, and the status that should go with it is not.
+    Alone,
     /// The store does not answer, and it may be stored or not. It is written again after [`Input::Listed`].
     Away,
     /// The store refuses it, and would do so again.

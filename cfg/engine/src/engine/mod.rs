@@ -10,6 +10,7 @@
 
 mod answer;
 mod current;
+mod hashes;
 mod input;
 mod outbox;
 mod output;
@@ -27,6 +28,7 @@ use crate::feedback::{Applied, Rejected};
 use crate::running::{Configuration, Values};
 use crate::{Options, Process, Status, Update, secret};
 use current::Current;
+use hashes::Hashes;
 use outbox::{Next, Outbox};
 use queue::{Queue, Waiting};
 
@@ -60,6 +62,7 @@ pub struct Engine<T> {
 #[derive(Debug)]
 struct State<T> {
     values: Values<T>,
+    hashes: Hashes<T>,
     /// The revision of what runs.
     running_revision: i64,
     /// The newest revision at which the store was read.
@@ -123,8 +126,13 @@ impl<T: Configuration> Engine<T> {
     }
 
     /// What the process says about itself now: what is or will be stored as its status.
-    pub fn status(&self) -> Status {
-        self.status_with(&self.outbox)
+    pub fn status(&mut self) -> Status {
+        self.status_with(self.outbox.last_feedback.clone(), self.outbox.lost)
+    }
+
+    /// The newest revision at which the process has read what is stored; 0: it has not.
+    pub fn observed_revision(&self) -> i64 {
+        self.state.as_ref().map_or(0, |state| state.observed_revision)
     }
 
     /// Takes one input. `now` is the time of a clock that never goes back. The outputs are to be carried out in their
@@ -189,6 +197,7 @@ impl<T: Configuration> Engine<T> {
         };
         self.state = Some(State {
             values,
+            hashes: Hashes::default(),
             running_revision: revision,
             observed_revision: observed.unwrap_or(0),
             start: at_start,
@@ -344,11 +353,13 @@ impl<T: Configuration> Engine<T> {
         let busy = self.current.as_ref().is_some_and(Current::is_past_reading);
         let token = self.tokens + 1;
         let mut outbox = std::mem::take(&mut self.outbox);
-        let next = outbox.next(token, busy, |outbox| self.status_with(outbox));
+        let next = outbox.next(token, busy, |last, lost| self.status_with(last, lost));
         self.outbox = outbox;
         match next {
             None => return,
-            Some(Next::Feedback(feedback)) => outputs.push(Output::WriteFeedback { token, feedback }),
+            Some(Next::Feedback(feedback, status)) => {
+                outputs.push(Output::WriteFeedback { token, feedback, status });
+            }
             Some(Next::Status(status)) => outputs.push(Output::WriteStatus { token, status }),
         }
         self.tokens = token;

@@ -50,6 +50,9 @@ pub enum Output<T> {
         token: u64,
         /// The feedback.
         feedback: Box<Feedback>,
+        /// The status that holds once the feedback is stored, to be stored in the same transaction. If it cannot be, or
+        /// not at once, the feedback goes without it: [`Written::Alone`](crate::Written::Alone).
+        status: Option<Box<Status>>,
     },
     /// Store a status: as `status` under the lease and as `last_status`, in one transaction. Answered by
     /// [`Input::Written`](crate::Input::Written).
@@ -83,8 +86,9 @@ impl<T> fmt::Debug for Output<T> {
             }
             Output::Commit { token } => f.debug_struct("Commit").field("token", token).finish(),
             Output::Abandon { token } => f.debug_struct("Abandon").field("token", token).finish(),
-            Output::WriteFeedback { token, feedback } => {
-                f.debug_struct("WriteFeedback").field("token", token).field("feedback", feedback).finish()
+            Output::WriteFeedback { token, feedback, status } => {
+                let mut shown = f.debug_struct("WriteFeedback");
+                shown.field("token", token).field("feedback", feedback).field("status", status).finish()
             }
             Output::WriteStatus { token, status } => {
                 f.debug_struct("WriteStatus").field("token", token).field("status", status).finish()

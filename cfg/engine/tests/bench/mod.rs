@@ -87,10 +87,13 @@ impl Bench {
             for output in self.engine.handle(self.now, input) {
                 self.all.push_str(&format!("{output:?}\n"));
                 match output {
-                    Output::WriteFeedback { token, feedback } => {
+                    Output::WriteFeedback { token, feedback, status } => {
                         assert_eq!(Feedback::read(feedback.text().as_bytes()), Ok(*feedback.clone()));
-                        if self.store == Written::Done {
+                        if matches!(self.store, Written::Done | Written::Alone) {
                             self.feedback.push(*feedback);
+                        }
+                        if let Some(status) = status.filter(|_| self.store == Written::Done) {
+                            self.status = *status;
                         }
                         inputs.push(Input::Written(token, self.store));
                     }

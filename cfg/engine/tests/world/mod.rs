@@ -35,7 +35,7 @@ macro_rules! tally {
 
 tally! {
     applied dry_runs rejected failed superseded frozen at_start malformed
-    compacted late too_late unsure kills exits starts refused_starts
+    compacted late too_late unsure alone kills exits starts refused_starts
 }
 
 /// What all processes have in common.

@@ -41,6 +41,7 @@ pub enum Op {
     Feedback {
         token: u64,
         feedback: Box<Feedback>,
+        status: Option<Box<Status>>,
     },
     Status {
         token: u64,
@@ -360,7 +361,8 @@ impl Process {
                 });
                 self.tell(Input::Committed(token, broken.into_iter().collect()), shared);
             }
-            Op::Feedback { token, feedback } => {
+            Op::Feedback { token, feedback, status } => {
+                let alone = status.is_some() && !kind && random.once_in(6);
                 let result = self.written(connected, kind, shared, random, |process| {
                     let (revision, text) = (feedback.revision, feedback.text());
                     let key = process.key(&format!("feedback/{}", feedback.id));
@@ -371,7 +373,12 @@ impl Process {
                     let before = process.answered.insert(revision, process.lives);
                     let again = stands && before.is_some_and(|life| life != process.lives);
                     assert!(!again, "{revision} is answered by two lives");
+                    if let Some(status) = status.filter(|_| !alone) {
+                        store.put(&process.key("status"), Some(status.text()));
+                    }
                 });
+                let result = if result == Written::Done && alone { Written::Alone } else { result };
+                shared.tally.alone += u64::from(result == Written::Alone);
                 self.tell(Input::Written(token, result), shared);
             }
             Op::Status { token, status } => {
@@ -519,9 +526,13 @@ impl Process {
                     *op = Op::Late { token };
                 }
             }
-            Output::WriteFeedback { token, feedback } => {
+            Output::WriteFeedback { token, feedback, status } => {
                 life.check_feedback(self.index, &feedback, shared);
-                life.ops.push(Op::Feedback { token, feedback });
+                if let Some(status) = &status {
+                    assert_eq!(status.last_feedback.as_ref(), Some(&feedback.id), "it goes with this answer");
+                    life.check_status(status, shared);
+                }
+                life.ops.push(Op::Feedback { token, feedback, status });
             }
             Output::WriteStatus { token, status } => {
                 life.check_status(&status, shared);
