@@ -9,6 +9,7 @@
 mod api;
 mod gathered;
 mod identity;
+mod interest;
 mod leases;
 mod listen;
 pub mod log;

@@ -1,9 +1,10 @@
 //! The state of this member, for all who read it.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
+use crate::interest::Interests;
 use crate::leases::LeaseKeeper;
 use crate::machine::Machine;
 use crate::mvcc::Revision;
@@ -16,6 +17,8 @@ pub(crate) struct Replica {
     applied: watch::Sender<u64>,
     /// Revision of the store.
     revision: watch::Sender<Revision>,
+    /// Who waits for changes of which keys.
+    pub(crate) interests: Arc<Interests>,
     /// When leases end, while this member leads.
     pub(crate) leases: LeaseKeeper,
 }
@@ -24,7 +27,7 @@ impl Replica {
     pub(crate) fn new(machine: Machine, leases: LeaseKeeper) -> Self {
         let applied = watch::Sender::new(next_index(&machine));
         let revision = watch::Sender::new(machine.store.revision());
-        Self { machine: RwLock::new(machine), applied, revision, leases }
+        Self { machine: RwLock::new(machine), applied, revision, interests: Arc::default(), leases }
     }
 
     /// To look at it. Not to be held across an await.
@@ -37,9 +40,16 @@ impl Replica {
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine: RwLockWriteGuard<'_, Machine> =
             self.machine.write().unwrap_or_else(PoisonError::into_inner);
+        let before = machine.store.revision();
         let result = change(&mut machine);
         let (next, revision) = (next_index(&machine), machine.store.revision());
+        // Under the lock: whoever reads the store knows that nothing else has changed.
+        let bells = match revision > before {
+            true => self.interests.note(before + 1, machine.store.changed(before + 1)),
+            false => Vec::new(),
+        };
         drop(machine);
+        bells.iter().for_each(|bell| bell.notify_one());
         self.applied.send_if_modified(|applied| std::mem::replace(applied, next) != next);
         self.revision.send_if_modified(|known| std::mem::replace(known, revision) != revision);
         result

@@ -1,9 +1,10 @@
-//! What changes. A stream holds any number of watchers; each is a revision up to which it has been told. News only says
-//! that there is something: a watcher then reads the history from where it is, so one that is slow loses nothing, and
-//! costs no more than the others.
+//! What changes. A stream holds any number of watchers; each is a revision up to which it has been told. A bell only says
+//! that there is something: a watcher then reads the history from there on, so one that is slow loses nothing, and costs
+//! no more than the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +14,14 @@ use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
 use pb::watch_server::Watch;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, untaken};
+use crate::interest::Interest;
 use crate::machine::convert;
 use crate::mvcc::{Event, EventKind, KeyRange, Revision};
 
@@ -34,9 +36,12 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, St
 
 /// One watcher.
 struct Watcher {
-    keys: KeyRange,
+    /// In its keys.
+    interest: Interest,
     /// The first revision that it was not told of.
     next: Revision,
+    /// It has to read from there. Else it was told everything, but for what its interest knows.
+    behind: bool,
     prev_kv: bool,
     puts: bool,
     deletes: bool,
@@ -53,6 +58,8 @@ struct Session {
     /// Ids of watchers that a compaction ended: their client may not know yet, so nobody else gets them.
     retired: BTreeSet<i64>,
     next_id: i64,
+    /// Rung when one of the watchers has to be told something.
+    bell: Arc<Notify>,
     answers: mpsc::Sender<Result<pb::WatchResponse, Status>>,
 }
 
@@ -71,6 +78,7 @@ impl Api {
             watchers: BTreeMap::new(),
             retired: BTreeSet::new(),
             next_id: 0,
+            bell: Arc::default(),
             answers,
         };
         tokio::spawn(async move {
@@ -87,7 +95,7 @@ async fn run(
     needs_leader: bool,
 ) {
     let _counted = session.api.metrics.stream();
-    let mut revisions = session.api.node.replica.revisions();
+    let bell = session.bell.clone();
     let period = session.api.options.progress_interval;
     let mut progress = interval_at(Instant::now() + period, period);
     let mut check = interval_at(Instant::now() + LEADER_CHECK, LEADER_CHECK);
@@ -97,13 +105,7 @@ async fn run(
                 Some(Ok(request)) => session.request(request).await,
                 Some(Err(_)) | None => return,
             },
-            changed = revisions.changed() => match changed {
-                Ok(()) => {
-                    revisions.mark_unchanged();
-                    session.tell_all().await
-                }
-                Err(_) => return,
-            },
+            () = bell.notified() => session.tell_waiting().await,
             _ = progress.tick() => session.progress().await,
             _ = check.tick(), if needs_leader => match session.api.node.leader() {
                 Some(_) => Ok(()),
@@ -177,9 +179,10 @@ impl Session {
         }
         self.send(pb::WatchResponse { created: true, ..answer }).await?;
         let watcher = Watcher {
-            keys,
+            interest: self.api.node.replica.interests.register(keys, self.bell.clone()),
             // As with etcd a negative one is before all that there was.
             next: if create.start_revision == 0 { now + 1 } else { create.start_revision },
+            behind: true,
             prev_kv: create.prev_kv,
             puts: !create.filters.contains(&FilterType::Noput.into()),
             deletes: !create.filters.contains(&FilterType::Nodelete.into()),
@@ -205,6 +208,16 @@ impl Session {
 
     async fn tell_all(&mut self) -> Result<(), Gone> {
         let ids: Vec<i64> = self.watchers.keys().copied().collect();
+        for id in ids {
+            self.tell(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells those who have something to be told.
+    async fn tell_waiting(&mut self) -> Result<(), Gone> {
+        let waiting = |(&id, watcher): (&i64, &Watcher)| watcher.interest.is_waiting().then_some(id);
+        let ids: Vec<i64> = self.watchers.iter().filter_map(waiting).collect();
         for id in ids {
             self.tell(id).await?;
         }
@@ -237,7 +250,6 @@ impl Session {
                     return self.send(answer).await;
                 }
             };
-            watcher.next = watcher.next.max(part.until + 1);
             if part.events.is_empty() && part.whole {
                 return Ok(());
             }
@@ -316,8 +328,6 @@ impl Session {
 /// What of the history goes into one answer.
 struct Part {
     events: Vec<mvccpb::Event>,
-    /// The watcher is told of everything up to it.
-    until: Revision,
     /// The revision of the store when it was read.
     seen: Revision,
     /// There is no more.
@@ -325,14 +335,21 @@ struct Part {
 }
 
 impl Watcher {
-    /// The next events: whole revisions, up to about `bytes`. The error is the revision of the last compaction, if it
-    /// took what is wanted.
-    fn read(&self, store: &crate::mvcc::Store, bytes: usize) -> Result<Part, Revision> {
+    /// Takes the next events: whole revisions, up to about `bytes`. The error is the revision of the last compaction, if
+    /// it took what is wanted.
+    fn read(&mut self, store: &crate::mvcc::Store, bytes: usize) -> Result<Part, Revision> {
         let now = store.revision();
-        if self.next > now {
-            return Ok(Part { events: Vec::new(), until: self.next - 1, seen: now, whole: true });
+        match self.interest.take() {
+            _ if self.behind => {}
+            Some(first) => self.next = self.next.max(first),
+            None => self.next = self.next.max(now + 1),
         }
-        let history = store.events(self.next, &self.keys, self.prev_kv).map_err(|_| store.compacted())?;
+        if self.next > now {
+            self.behind = false;
+            return Ok(Part { events: Vec::new(), seen: now, whole: true });
+        }
+        let keys = self.interest.keys();
+        let history = store.events(self.next, keys, self.prev_kv).map_err(|_| store.compacted())?;
         let (mut events, mut size, mut until, mut revisions) = (Vec::new(), 0, now, 0);
         let mut whole = true;
         for (revision, changes) in history {
@@ -348,7 +365,8 @@ impl Watcher {
             revisions += 1;
             until = revision;
         }
-        Ok(Part { events, until: if whole { now } else { until }, seen: now, whole })
+        (self.next, self.behind) = (if whole { now } else { until } + 1, !whole);
+        Ok(Part { events, seen: now, whole })
     }
 
     fn wants(&self, event: &Event) -> bool {

@@ -45,6 +45,12 @@ impl Store {
         Ok(self.changes.range(from..).filter_map(of))
     }
 
+    /// The keys that were written from revision `from` on; `None`: that is not known any more.
+    pub fn changed(&self, from: Revision) -> Option<impl Iterator<Item = (Revision, &bytes::Bytes)>> {
+        let keys = |(&revision, keys)| std::iter::repeat(revision).zip(keys);
+        (from >= self.compacted).then(|| self.changes.range(from..).flat_map(keys))
+    }
+
     /// The change of `key` at `revision`, which is one of those it was written at.
     fn event(&self, key: &bytes::Bytes, revision: Revision, prev_kv: bool) -> Event {
         let history = self.keys.get(key);
