@@ -3,8 +3,8 @@
 //!
 //! A request passes the listener's bounds (`up/http.rs`), the token, a look at its depth, the parser, its turn among
 //! those that are worked on, the id of the cluster, the redirect, and the method's handler. Handlers ask the driver on
-//! threads that may block, with the driver's own bounds; none of them runs on a data thread. What is long is parsed by a
-//! thread that gives way to those.
+//! threads that may block, with the driver's own bounds; none of them runs on a data thread. What is long is parsed by
+//! a thread that gives way to those.
 
 mod aside;
 mod call;

@@ -28,8 +28,8 @@ impl Results {
         let slowest = summarise(&with.iter().map(|run| run.beside.slowest_ms).collect::<Vec<_>>());
         let _ = writeln!(
             out,
-            "Bad requests a second: {}; {} had a fault or error, {} an HTTP error, {} the end of the connection; the slowest \
-             took {} ms. Slow connections at the end of a run: {}; sent away: {}.",
+            "Bad requests a second: {}; {} had a fault or error, {} an HTTP error, {} the end of the connection; the \
+             slowest took {} ms. Slow connections at the end of a run: {}; sent away: {}.",
             spread(of(with, |run| run.beside.per_second)),
             sum(|answered| answered.faults),
             sum(|answered| answered.refusals),
