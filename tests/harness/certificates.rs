@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 /// An authority, and where its certificates are.
 pub struct Authority {
@@ -19,6 +19,8 @@ impl Authority {
         let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Python 3.13 wants what RFC 5280 says, to the letter.
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("signed");
         fs::write(folder.join("ca.pem"), certificate.pem()).expect("written");
@@ -27,9 +29,11 @@ impl Authority {
 
     /// Signs a certificate for this machine; gives the files of certificate and key.
     pub fn sign(&self, name: &str) -> [String; 2] {
-        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).expect("parameters");
+        params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.expect("parameters").signed_by(&key, &self.issuer).expect("signed");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let [cert, file] = ["pem", "key"].map(|kind| self.folder.join(format!("{name}.{kind}")));
         fs::write(&cert, certificate.pem()).expect("written");
         fs::write(&file, key.serialize_pem()).expect("written");
