@@ -1,6 +1,6 @@
 //! Log lines on standard error, without tearing progress bars.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -103,42 +103,70 @@ pub(crate) struct Levels {
     pub(crate) general: Severity,
     /// Of single parts.
     pub(crate) filters: BTreeMap<String, Severity>,
+    /// Parts that say nothing at all; the original has no severity for that.
+    off: BTreeSet<String>,
 }
 
-static LEVELS: Mutex<Levels> = Mutex::new(Levels { general: Severity::Info, filters: BTreeMap::new() });
+static LEVELS: Mutex<Levels> =
+    Mutex::new(Levels { general: Severity::Info, filters: BTreeMap::new(), off: BTreeSet::new() });
+
+/// The level of a part that says nothing.
+const OFF: &str = "off";
 
 /// Most parts that have a level of their own.
 const FILTERS: usize = 256;
 
 impl Levels {
-    /// Those of the section `logging`, which was checked. A part that is off is not among them.
-    fn of(logging: &Logging) -> Levels {
-        let level = logging.log_level.write();
-        let filter = |filter: &str| {
-            let (part, level) = filter.split_once('=')?;
-            Some((part.to_owned(), Severity::of_level(level)?))
-        };
-        Levels {
-            general: level.as_str().and_then(Severity::of_level).unwrap_or(Severity::Info),
-            filters: logging.log_filters.split(',').filter_map(filter).collect(),
+    /// Those of a checked list of a level and of parts with levels, such as `info,cfg_client=debug,openraft=off`.
+    fn of(text: &str) -> Levels {
+        let mut levels = Levels { general: Severity::Info, filters: BTreeMap::new(), off: BTreeSet::new() };
+        for piece in text.split(',').map(str::trim) {
+            match piece.split_once('=') {
+                None => levels.general = Severity::of_level(piece).unwrap_or(levels.general),
+                Some((part, OFF)) => drop(levels.off.insert(part.to_owned())),
+                Some((part, level)) => {
+                    levels.filters.extend(Severity::of_level(level).map(|level| (part.to_owned(), level)));
+                }
+            }
         }
+        levels
+    }
+
+    /// Gives a part a level, also one that was off.
+    pub(crate) fn add(&mut self, part: String, level: Severity) {
+        self.off.remove(&part);
+        self.filters.insert(part, level);
+    }
+
+    /// Lets a part log as all others.
+    pub(crate) fn remove(&mut self, part: &str) {
+        self.off.remove(part);
+        self.filters.remove(part);
+    }
+
+    /// Lets all parts log as one.
+    pub(crate) fn remove_all(&mut self) {
+        self.off.clear();
+        self.filters.clear();
     }
 
     /// The filter that they are.
     fn filter(&self) -> Result<EnvFilter, String> {
-        if self.filters.len() > FILTERS {
+        if self.filters.len() + self.off.len() > FILTERS {
             return Err(format!("more than {FILTERS} filters"));
         }
         let is_part = |part: &str| {
             part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-'))
         };
-        if let Some(odd) = self.filters.keys().find(|part| part.is_empty() || !is_part(part)) {
+        if let Some(odd) = self.filters.keys().chain(&self.off).find(|part| part.is_empty() || !is_part(part))
+        {
             return Err(format!(
                 "{odd:?} is no part of the program; such are cfg_client or volumedriver::pool"
             ));
         }
         let filters = self.filters.iter().map(|(part, severity)| format!(",{part}={}", severity.level()));
-        filter(&format!("{}{}", self.general.level(), filters.collect::<String>()))
+        let off = self.off.iter().map(|part| format!(",{part}={OFF}"));
+        filter(&format!("{}{}", self.general.level(), filters.chain(off).collect::<String>()))
     }
 }
 
@@ -193,7 +221,7 @@ pub(crate) fn start(global: &Global, default_level: &str, bars: &MultiProgress) 
             Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
         }
     };
-    remembered().general = Severity::of_level(level).unwrap_or(Severity::Info);
+    *remembered() = Levels::of(level);
     // A process starts its log once.
     let _ = RELOAD.set(reload);
     Ok(())
@@ -205,14 +233,16 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{text}{silenced}")).map_err(|error| error.to_string())
 }
 
-/// The filter of the section `logging`.
-fn configured(logging: &Logging) -> Result<EnvFilter, Vec<Problem>> {
+/// The filter of the section `logging`, and the levels that it is.
+fn configured(logging: &Logging) -> Result<Next, Vec<Problem>> {
     let level = logging.log_level.write();
     let text = [level.as_str().unwrap_or_default(), logging.log_filters.as_str()].join(",");
-    filter(text.trim_end_matches(',')).map_err(|error| {
+    let text = text.trim_end_matches(',');
+    let filter = filter(text).map_err(|error| {
         let problem = format!("{error}; use PART=LEVEL,PART=LEVEL");
         vec![Problem::new("logging", "log_filters", logging.log_filters.clone().into(), problem)]
-    })
+    })?;
+    Ok(Next(filter, Levels::of(text)))
 }
 
 /// Logs from now on as configured.
@@ -220,12 +250,12 @@ fn configured(logging: &Logging) -> Result<EnvFilter, Vec<Problem>> {
 /// # Errors
 /// Filters that are none.
 pub(crate) fn configure(logging: &Logging) -> Result<(), Vec<Problem>> {
-    let filter = configured(logging)?;
+    let Next(filter, levels) = configured(logging)?;
     if let Some(Err(error)) = RELOAD.get().map(|reload| reload(filter)) {
         tracing::error!(error, "the log goes on as before");
         return Ok(());
     }
-    *remembered() = Levels::of(logging);
+    *remembered() = levels;
     Ok(())
 }
 
@@ -238,7 +268,7 @@ struct Next(EnvFilter, Levels);
 impl Component for Log {
     fn prepare(&self, values: &Parameters, changes: &[Change]) -> Result<Box<dyn Prepared>, Vec<Problem>> {
         match changes.iter().any(|change| change.section == "logging") {
-            true => Ok(Box::new(Next(configured(&values.logging)?, Levels::of(&values.logging)))),
+            true => Ok(Box::new(configured(&values.logging)?)),
             false => Ok(Box::new(Nothing)),
         }
     }
@@ -275,7 +305,7 @@ mod tests {
             log_filters: "cfg_client=debug,volumedriver::pool=off".to_owned(),
             ..Logging::default()
         };
-        let mut levels = Levels::of(&logging);
+        let Next(_, levels) = configured(&logging).expect("a filter");
         assert_eq!(levels.filters, BTreeMap::from([("cfg_client".to_owned(), Severity::Debug)]));
         assert!(levels.filter().is_ok());
         for odd in ["", "a,b", "a=b", "a[x]"] {
@@ -283,7 +313,27 @@ mod tests {
             levels.filters.insert(odd.to_owned(), Severity::Info);
             assert!(levels.filter().is_err(), "{odd}");
         }
-        levels.filters = (0..=FILTERS).map(|number| (format!("part{number}"), Severity::Info)).collect();
-        assert!(levels.filter().is_err());
+        let mut levels = levels.clone();
+        levels.filters = (0..FILTERS).map(|number| (format!("part{number}"), Severity::Info)).collect();
+        assert!(levels.filter().is_err(), "one more is off");
+    }
+
+    #[test]
+    fn a_part_that_is_off_stays_so_until_it_is_named() {
+        let mut levels = Levels::of("debug,volumedriver::pool=off,cfg_client=warn");
+        let shown = |levels: &Levels| levels.filter().expect("a filter").to_string();
+        levels.general = Severity::Error;
+        levels.add("cfg_store".to_owned(), Severity::Trace);
+        levels.remove("cfg_client");
+        assert!(shown(&levels).contains("volumedriver::pool=off"), "{}", shown(&levels));
+        assert!(!shown(&levels).contains("cfg_client"), "{}", shown(&levels));
+        let mut named = levels.clone();
+        named.add("volumedriver::pool".to_owned(), Severity::Info);
+        assert!(shown(&named).contains("volumedriver::pool=info"), "{}", shown(&named));
+        for take_away in [|levels: &mut Levels| levels.remove("volumedriver::pool"), Levels::remove_all] {
+            let mut levels = levels.clone();
+            take_away(&mut levels);
+            assert!(!shown(&levels).contains("volumedriver::pool"), "{}", shown(&levels));
+        }
     }
 }

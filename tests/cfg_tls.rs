@@ -5,49 +5,14 @@ mod harness;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use cli_node::{Printed, ended, ovs};
+use harness::certificates::Authority;
 use harness::cfg::free_url;
 use harness::place::Place;
 use harness::process;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-
-/// An authority, and where its certificates are.
-struct Authority {
-    folder: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(folder: &Path) -> Authority {
-        fs::create_dir_all(folder).expect("a folder");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("signed");
-        fs::write(folder.join("ca.pem"), certificate.pem()).expect("written");
-        Authority { folder: folder.to_owned(), issuer: Issuer::new(params, key) }
-    }
-
-    /// Signs a certificate for this machine; gives certificate and key.
-    fn sign(&self, name: &str) -> [String; 2] {
-        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.expect("parameters").signed_by(&key, &self.issuer).expect("signed");
-        let [cert, file] = ["pem", "key"].map(|kind| self.folder.join(format!("{name}.{kind}")));
-        fs::write(&cert, certificate.pem()).expect("written");
-        fs::write(&file, key.serialize_pem()).expect("written");
-        [cert, file].map(|path| path.to_str().expect("a name").to_owned())
-    }
-
-    fn ca(&self) -> String {
-        self.folder.join("ca.pem").to_str().expect("a name").to_owned()
-    }
-}
 
 /// A member; killed when dropped.
 struct Member {

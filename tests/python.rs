@@ -6,6 +6,7 @@ mod harness;
 use std::path::Path;
 use std::time::Duration;
 
+use harness::certificates::Authority;
 use harness::place::Place;
 use harness::process;
 
@@ -42,7 +43,12 @@ fn the_python_package_passes_its_tests() {
     assert!(Path::new(typed.trim()).is_file(), "{typed} is missing, so nobody's checker sees the types");
 
     let binary = concat!("OVS_BINARY=", env!("CARGO_BIN_EXE_ovs"));
-    let plain = ["-C", PACKAGE, "-u", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE=1", binary, &python];
+    // For a node that speaks TLS, and somebody else's authority.
+    Authority::new(Path::new(&place.path("authority"))).sign("node");
+    Authority::new(Path::new(&place.path("stranger")));
+    let certificates = format!("OVS_CERTIFICATES={}", place.root().display());
+    let plain =
+        ["-C", PACKAGE, "-u", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE=1", binary, &certificates, &python];
     let tests = ["-m", "unittest", "discover", "--verbose", "-s", "tests", "-t", "."];
     let done = process::run("env", &[&plain[..], &tests[..]].concat(), LIMIT);
     assert!(done.status.success(), "{}\n{}{}", done.status, done.stdout, done.stderr);

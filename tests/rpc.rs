@@ -9,11 +9,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cli_node::{DataDir, Driver};
+use harness::certificates::Authority;
 use harness::nbd::Client;
 use harness::random::Random;
 use harness::{fio, process};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
+
+/// What users read of it.
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/admin-rpc.md");
 
 /// Runs a part of the script, which must be content. What it printed before.
 #[track_caller]
@@ -69,8 +72,7 @@ fn what_clients_did_is_counted() {
 fn the_page_says_what_happens() {
     let directory = DataDir::small();
     let _node = directory.up(&[]);
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/admin-rpc.md");
-    script("page", &directory, &[page]);
+    script("page", &directory, &[PAGE]);
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn requests_go_to_whom_a_volume_belongs() {
     let second = DataDir::new();
     let driver = Driver::start(&second, &format!("{store}{folder}"), &["--volume", "yours=1MiB"]);
     let endpoints = text(second.path("endpoints.json"));
-    script("redirects", &first, &[&endpoints]);
+    script("redirects", &first, &[&endpoints, PAGE]);
     // Once its status is gone with its lease, it is offline.
     driver.kill();
     let end = Instant::now() + Duration::from_secs(60);
@@ -242,27 +244,13 @@ fn documents_that_cannot_be_read_are_faults() {
 #[test]
 fn with_tls_and_a_token_nobody_else_is_let_in() {
     let directory = DataDir::small();
-    let place = directory.path("certificates");
-    fs::create_dir_all(&place).expect("a folder");
-    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-    params.distinguished_name.push(DnType::CommonName, "authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    let authority = params.self_signed(&key).expect("signed");
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-    let certificate = params.signed_by(&key, &issuer).expect("signed");
-    let file = |name: &str, content: String| {
-        fs::write(place.join(name), content).expect("written");
-        text(place.join(name))
-    };
-    let ca = file("ca.pem", authority.pem());
-    let document = json!({"xmlrpc_token": "open sesame", "xmlrpc_tls_key_file": file("key.pem", key.serialize_pem()),
-        "xmlrpc_tls_cert_file": file("cert.pem", certificate.pem())});
+    let authority = Authority::new(&directory.path("certificates"));
+    let [certificate, key] = authority.sign("node");
+    let document = json!({"xmlrpc_token": "open sesame", "xmlrpc_tls_key_file": key,
+        "xmlrpc_tls_cert_file": certificate});
     directory.configure("xmlrpc", &document);
     let _node = directory.up(&["--volume", "one=1MiB"]);
-    script("tls", &directory, &[&ca, "open sesame"]);
+    script("tls", &directory, &[&authority.ca(), "open sesame"]);
 }
 
 #[test]

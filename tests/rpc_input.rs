@@ -6,6 +6,7 @@ mod harness;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cli_node::DataDir;
@@ -15,6 +16,9 @@ use serde_json::json;
 
 /// How long an answer may take, whatever else goes on.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// No I/O may take as long as this, whatever else goes on.
+const STALL: Duration = Duration::from_secs(1);
 
 /// A request as HTTP has it.
 fn post(body: &str) -> String {
@@ -76,51 +80,132 @@ fn call(method: &str, value: &str) -> String {
     )
 }
 
-#[test]
-fn documents_that_are_wrong_get_a_fault() {
-    let directory = DataDir::small();
-    let _node = directory.up(&[]);
-    let rpc = Rpc::of(&directory);
+fn member(name: &str, value: &str) -> String {
+    format!("<member><name>{name}</name><value>{value}</value></member>")
+}
+
+/// Documents that are wrong, and a part of what is said of each.
+fn wrong_documents(directory: &DataDir) -> Vec<(String, &'static str)> {
     let bomb = format!(
         "<!DOCTYPE x [<!ENTITY a \"lol\">{}]>{}",
         (1..10).map(|level| format!("<!ENTITY a{level} \"{}\">", "&a;".repeat(10))).collect::<String>(),
         call("volumeInfo", "<value>&a9;</value>")
     );
-    let deep = call("volumeInfo", &"<value><array><data>".repeat(10_000));
+    let wide = format!("<value><array><data>{}</data></array></value>", "<value/>".repeat(30_000));
     let closed = "<value><array><data>".repeat(40) + &"</data></array></value>".repeat(40);
-    let wide = call(
-        "volumeInfo",
-        &format!("<value><array><data>{}</data></array></value>", "<value/>".repeat(30_000)),
-    );
     let members = "<member><name>a</name><value>b</value></member>".repeat(5000);
-    for (body, part) in [
-        (bomb.as_str(), "a document type"),
-        (&deep, "64 elements"),
-        (&call("volumeInfo", &closed), "64 elements"),
-        (&call("volumeInfo", "<value>&unknown;</value>"), "is not a methodCall"),
-        (&call("volumeInfo", "<value><nil/></value>"), "is not a methodCall"),
-        (&call("volumeInfo", "<value><i4>99999999999</i4></value>"), "is not a methodCall"),
-        (&call("volumeInfo", "<value><int>x</int></value>"), "is not a methodCall"),
-        (&wide, "must be a struct"),
-        (
-            &call("volumeInfo", &format!("<value><struct>{members}</struct></value>")),
-            "vrouter_cluster_id not present",
-        ),
-        ("", "is not a methodCall"),
-        ("{}", "is not a methodCall"),
-        ("<methodCall>", "is not a methodCall"),
-        ("<methodCall><methodName>x</methodName", "does not end"),
-        ("<methodResponse/>", "is not a methodCall"),
-        (&call("a&#1;b", "<value/>"), "unknown method name"),
-    ] {
+    let cluster = directory.endpoints()["vrouter_cluster_id"].as_str().expect("a text").to_owned();
+    let own = member("vrouter_cluster_id", &cluster);
+    let name = format!("<value><struct>{own}{}</struct></value>", member("volume_id", &"x".repeat(200_000)));
+    let info = |value: &str| call("volumeInfo", value);
+    vec![
+        (bomb, "a document type"),
+        (info(&"<value><array><data>".repeat(10_000)), "64 elements"),
+        (info(&closed), "64 elements"),
+        (info("<value>&unknown;</value>"), "is not a methodCall"),
+        (info("<value><nil/></value>"), "is not a methodCall"),
+        (info("<value><i4>99999999999</i4></value>"), "is not a methodCall"),
+        (info("<value><int>x</int></value>"), "is not a methodCall"),
+        (info(&wide), "must be a struct"),
+        (info(&format!("<value><struct>{members}</struct></value>")), "vrouter_cluster_id not present"),
+        (String::new(), "is not a methodCall"),
+        ("{}".to_owned(), "is not a methodCall"),
+        ("<methodCall>".to_owned(), "is not a methodCall"),
+        ("<methodCall><methodName>x</methodName".to_owned(), "does not end"),
+        ("<methodResponse/>".to_owned(), "is not a methodCall"),
+        (call("a&#1;b", "<value/>"), "unknown method name"),
+        (info(&name), "there is no volume xxx"),
+    ]
+}
+
+#[test]
+fn documents_that_are_wrong_get_a_fault() {
+    let directory = DataDir::small();
+    let _node = directory.up(&[]);
+    let rpc = Rpc::of(&directory);
+    for (body, part) in wrong_documents(&directory) {
         let begun = Instant::now();
-        let said = rpc.say(post(body).as_bytes());
+        let said = rpc.say(post(&body).as_bytes());
         assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
-        assert!(said.contains("<fault>") && said.contains(part), "{part}: {said}");
+        assert!(said.contains("<fault>") || said.contains("xmlrpc_error_code"), "{part}: {said}");
+        assert!(said.contains(part), "{part}: {said}");
         assert!(said.len() < 1000 && !said.contains('\u{1}'), "{said}");
         assert!(begun.elapsed() < PATIENCE, "{part}: {:?}", begun.elapsed());
     }
     rpc.is_well();
+}
+
+/// All at once: documents that are wrong, as fast as eight clients send them, and slow clients on most connections.
+#[test]
+fn bad_input_of_all_kinds_stalls_no_io() {
+    let directory = DataDir::small();
+    let _node = directory.up(&["--volume", "one=8MiB"]);
+    let rpc = Rpc::of(&directory);
+    let documents = wrong_documents(&directory);
+    let mut requests: Vec<String> = documents.iter().map(|(body, _)| post(body)).collect();
+    requests.extend([post(&" ".repeat(2 << 20)), "nonsense\r\n\r\n".to_owned()]);
+    let part = &post(LIST)[..40];
+    let slow: Vec<TcpStream> = (0..480)
+        .map(|_| {
+            let mut stream = rpc.connect();
+            stream.write_all(part.as_bytes()).expect("sent");
+            stream
+        })
+        .collect();
+    let mut client = volume_client(&directory);
+    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (mut worst, mut done) = (Duration::ZERO, 0);
+    std::thread::scope(|scope| {
+        for first in 0..8 {
+            let (rpc, requests, over, sent) = (&rpc, &requests, &over, &sent);
+            scope.spawn(move || {
+                for request in requests.iter().cycle().skip(2 * first) {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    rpc.say(request.as_bytes());
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _end = SetAtEnd(&over);
+        let end = Instant::now() + 3 * PATIENCE;
+        while done < 1000 || sent.load(Ordering::Relaxed) < 3 * requests.len() {
+            assert!(Instant::now() < end, "{done} writes and reads beside {sent:?} bad requests");
+            worst = worst.max(write_and_read(&mut client, done));
+            done += 1;
+        }
+    });
+    println!("{done} writes and reads beside {sent:?} bad requests; the slowest took {worst:?}");
+    assert!(worst < STALL, "an I/O took {worst:?}");
+    drop(slow);
+    rpc.is_well();
+}
+
+/// Ends what looks at a flag, also when the test fails.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client of the volume `one`.
+fn volume_client(directory: &DataDir) -> Client {
+    let nbd = directory.endpoints()["nbd"].as_str().expect("a text").to_owned();
+    Client::open(nbd.strip_prefix("nbd://").expect("a URL"), "one", PATIENCE).expect("opened")
+}
+
+/// Writes a block and reads it back; the time that the slower of both took.
+#[track_caller]
+fn write_and_read(client: &mut Client, number: u64) -> Duration {
+    let (at, data) = ((number % 128) << 12, [number as u8; 4096]);
+    let begun = Instant::now();
+    assert_eq!(client.write(at, &data), Ok(()));
+    let written = begun.elapsed();
+    assert_eq!(client.read(at, 4096), Ok(data.to_vec()));
+    written.max(begun.elapsed() - written)
 }
 
 #[test]
@@ -162,8 +247,6 @@ fn mutated_requests_never_harm() {
     let _node = directory.up(&["--volume", "one=1MiB"]);
     let rpc = Rpc::of(&directory);
     let cluster = directory.endpoints()["vrouter_cluster_id"].as_str().expect("a text").to_owned();
-    let member =
-        |name: &str, value: &str| format!("<member><name>{name}</name><value>{value}</value></member>");
     let whole = call(
         "volumeInfo",
         &format!(
@@ -202,9 +285,7 @@ fn slow_clients_and_512_connections_hold_up_nobody() {
     directory.configure("xmlrpc", &json!({"xmlrpc_read_timeout_ms": 3000}));
     let _node = directory.up(&["--volume", "one=8MiB"]);
     let rpc = Rpc::of(&directory);
-    let nbd = directory.endpoints()["nbd"].as_str().expect("a text").to_owned();
-    let address = nbd.strip_prefix("nbd://").expect("a URL");
-    let mut client = Client::open(address, "one", PATIENCE).expect("opened");
+    let mut client = volume_client(&directory);
     let request = post(LIST);
     // Some say nothing, some part of the head, some part of the body.
     let mut slow: Vec<TcpStream> = (0..512)
@@ -215,15 +296,9 @@ fn slow_clients_and_512_connections_hold_up_nobody() {
             stream
         })
         .collect();
-    // Writes go on as if nobody were there.
-    let mut worst = Duration::ZERO;
-    for block in 0..200_u64 {
-        let begun = Instant::now();
-        assert_eq!(client.write((block % 128) << 12, &[block as u8; 4096]), Ok(()));
-        assert_eq!(client.read((block % 128) << 12, 4096), Ok(vec![block as u8; 4096]));
-        worst = worst.max(begun.elapsed());
-    }
-    assert!(worst < Duration::from_secs(2), "a write and a read took {worst:?}");
+    // I/O goes on as if nobody were there.
+    let worst = (0..200).map(|number| write_and_read(&mut client, number)).max().expect("some");
+    assert!(worst < STALL, "an I/O took {worst:?}");
     // One more waits until those are sent away, and not longer.
     rpc.is_well();
     let said: Vec<String> = slow.drain(..).map(end_of).collect();

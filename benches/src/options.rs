@@ -60,6 +60,8 @@ pub(crate) enum Scenario {
     Cfg(crate::scenario::cfg::CfgCourse),
     /// Changes of the configuration: what they cost I/O, how soon they are answered, what waiting for them takes
     Update(crate::scenario::update::UpdateCourse),
+    /// Bad input at the admin RPC: what it takes from I/O at a fixed rate (ovs only)
+    Rpc(crate::scenario::rpc::RpcCourse),
     /// Writes at random all over a huge volume and follows the server's memory
     Sparse {
         /// Millions of 4 KiB writes

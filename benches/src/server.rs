@@ -86,6 +86,21 @@ pub(crate) struct Instance {
     pub(crate) keep: bool,
 }
 
+/// The fields of an `endpoints.json`.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    peer: String,
+    fields: serde_json::Value,
+}
+
+impl Endpoints {
+    /// One field.
+    pub(crate) fn text(&self, name: &str) -> Result<&str> {
+        let text = self.fields[name].as_str();
+        text.ok_or_else(|| BenchError::peer(&self.peer, format!("its endpoints have no '{name}'")))
+    }
+}
+
 /// How long the parts of a start took, from the moment the process was created.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StartTimes {
@@ -145,6 +160,14 @@ impl Instance {
     /// What fio works on.
     pub(crate) fn target(&self) -> Result<&Target> {
         self.target.as_ref().ok_or_else(|| self.problem("is not running"))
+    }
+
+    /// What a running `ovs` says of where it is reached.
+    pub(crate) fn endpoints(&self) -> Result<Endpoints> {
+        let path = self.directory().join("data/endpoints.json");
+        let text = std::fs::read_to_string(&path).map_err(BenchError::file(&path))?;
+        let fields = serde_json::from_str(&text).map_err(|e| self.problem(format!("its endpoints: {e}")))?;
+        Ok(Endpoints { peer: self.name().to_string(), fields })
     }
 
     /// Fails when the server has ended by itself, with the last line it wrote.

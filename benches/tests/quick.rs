@@ -265,9 +265,39 @@ fn changes_of_the_configuration() {
     assert!(watching[2]["process_proportional"].as_f64() > Some(1e6), "{}", watching[2]);
     let text = std::fs::read_to_string(place.0.join("out/update.md")).unwrap();
     assert!(
-        text.contains("| update key to the last of 3 feedbacks") && text.contains("| reads, p99 "),
+        text.contains("| update key to the last of 3 feedbacks") && text.contains("| reads, p99, us "),
         "{text}"
     );
+    let left: Vec<_> = std::fs::read_dir(place.0.join("run")).unwrap().flatten().map(|e| e.path()).collect();
+    assert!(left.is_empty(), "{left:?} stays behind");
+}
+
+/// Bad input at the admin RPC beside I/O: every kind gets its answer, slow clients are sent away.
+#[test]
+fn bad_input_at_the_admin_rpc() {
+    let place = Place::new("rpc");
+    let ovs = ovs_binary();
+    let small = ["--per-second", "40", "--at-once", "8", "--slow", "12", "--rate", "200"];
+    let options = ["--quick", "--size", "16MiB", "--runtime", "1.5", "--ovs-binary", &ovs];
+    let output = benches(&place.0, &[&["rpc"], &small[..], &options[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = json(&place.0.join("out/rpc.json"));
+    for (run, repeat) in [("without", 0), ("without", 1), ("with", 0), ("with", 1)] {
+        let figures = &results[run][repeat];
+        assert!(figures["read"]["p99_us"].as_f64() > Some(0.0), "{figures}");
+        assert!(figures["write"]["p99_us"].as_f64() > Some(0.0), "{figures}");
+        assert!(figures["iops"].as_f64() < Some(300.0), "the rate is kept: {figures}");
+        let ends = ["faults", "refusals", "ended", "held"].map(|end| figures[end].as_u64().unwrap());
+        if run == "without" {
+            assert_eq!(ends, [0; 4], "{figures}");
+        } else {
+            // Each kind at least once; the connection of a long one may end before its answer is read.
+            assert!(ends[0] >= 12 && ends[1] >= 1 && ends[0] + ends[1] + ends[2] >= 15, "{figures}");
+            assert!(ends[3] > 0 && ends[3] <= 12, "{figures}");
+        }
+    }
+    let text = std::fs::read_to_string(place.0.join("out/rpc.md")).unwrap();
+    assert!(text.contains("| writes, p99, us ") && text.contains("had a fault or error"), "{text}");
     let left: Vec<_> = std::fs::read_dir(place.0.join("run")).unwrap().flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "{left:?} stays behind");
 }
@@ -332,6 +362,7 @@ fn wrong_requests_say_what_is_possible() {
         (&["--subject", "raw", "--peers", "raw", "--size", "900TiB"], "use a smaller --size"),
         (&["many", "--subject", "raw"], "only ovs"),
         (&["update", "--subject", "raw"], "only ovs"),
+        (&["rpc", "--subject", "raw"], "only ovs"),
         (&["update", "--ovs-binary", "/nonexistent/ovs"], "--ovs-binary"),
         (&["cfg", "--ovs-binary", "/bin/true", "--etcd", "/nonexistent/etcd"], "etcd-server"),
         (&["cfg", "--ovs-binary", "/bin/true", "--workloads", "nonsense"], "put-100"),

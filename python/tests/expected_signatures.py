@@ -238,7 +238,11 @@ LEFT_OUT: Dict[str, str] = {
     "_debug": "parts of the original's inside without a stable interface (ScrubManagerClient, ScrubWork, the ToolCut "
     "classes, BackendInterface): they read its on-disk formats and Arakoon keys, which do not exist here",
     "ScrubbingResult": "reads the original's on-disk format",
-    "Events_pb2": "messages for AMQP, which nothing here sends; they need protobuf, and this package needs nothing",
-    "VolumeDriverEvents_pb2": "as Events_pb2",
-    "FileSystemEvents_pb2": "as Events_pb2",
+    "Events_pb2": "the envelope of messages over AMQP, which nothing here sends",
+}
+
+#: Modules with events, and the names in them that the framework looks for.
+EVENTS: Dict[str, str] = {
+    "FileSystemEvents_pb2": "volume_create volume_resize volume_delete file_rename up_and_running owner_changed",
+    "VolumeDriverEvents_pb2": "volumedriver_error dtl_state_transition",
 }

@@ -165,10 +165,11 @@ class Local(LocalStorageRouterClient):
 class Node(Driver):
     """A node with its configuration store."""
 
-    def up(self, *arguments: str) -> "Node":
+    def up(self, *arguments: str, more: Optional[Dict[str, Dict[str, Any]]] = None) -> "Node":
+        """Starts it; the first time with small documents and ``more``, by section."""
         if not self.data.exists():
             (self.data / "config").mkdir(parents=True)
-            for section, document in SMALL.items():
+            for section, document in {**SMALL, **(more or {})}.items():
                 (self.data / "config" / f"{section}.json").write_text(json.dumps(document))
         self.start([OVS, "up", "--ephemeral", "--data-dir", str(self.data), *arguments], "ready")
         return self

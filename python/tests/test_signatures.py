@@ -1,13 +1,15 @@
 """Every class, method, argument name and default is the one that programs know."""
 
 import ast
+import importlib
 import inspect
+import pickle
 import unittest
 from typing import Any, List, Tuple
 
 from volumedriver.storagerouter import storagerouterclient as module
 
-from .expected_signatures import EXCEPTIONS, FRAMEWORK, LEFT_OUT, MEMBERS, METHODS
+from .expected_signatures import EVENTS, EXCEPTIONS, FRAMEWORK, LEFT_OUT, MEMBERS, METHODS
 
 #: Stands for "no default".
 NONE_GIVEN = object()
@@ -110,6 +112,18 @@ class Signatures(unittest.TestCase):
         for name, reason in LEFT_OUT.items():
             self.assertFalse(hasattr(module, name), name)
             self.assertTrue(reason)
+
+    def test_events_have_names_and_nothing_else(self) -> None:
+        tasks = {}
+        for name, events in EVENTS.items():
+            events_module = importlib.import_module(f"volumedriver.storagerouter.{name}")
+            tasks.update({getattr(events_module, event): event for event in events.split()})
+            with self.assertRaisesRegex(AttributeError, "nothing here publishes events over AMQP"):
+                events_module.EventMessage
+        self.assertEqual(len(tasks), 8)
+        self.assertEqual({pickle.loads(pickle.dumps(event)): name for event, name in tasks.items()}, tasks)
+        with self.assertRaisesRegex(ImportError, "Events_pb2: nothing here publishes events over AMQP"):
+            importlib.import_module("volumedriver.storagerouter.Events_pb2")
 
     def test_a_local_client_is_a_client_and_so_is_a_locked_one(self) -> None:
         self.assertTrue(issubclass(module.LocalStorageRouterClient, module.StorageRouterClient))

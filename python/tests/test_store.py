@@ -6,7 +6,7 @@ import threading
 import unittest
 from typing import ClassVar, List, Optional, Tuple
 
-from volumedriver.storagerouter import locked
+from volumedriver.storagerouter import scrubber
 from volumedriver.storagerouter.configuration import find, place
 from volumedriver.storagerouter.lock import Lock
 from volumedriver.storagerouter.storagerouterclient import (
@@ -127,16 +127,16 @@ class Stores:
             lock = self.lock(1, 2)
             lock.take()
             self.addCleanup(lock.release)
-            scrubber = self.script('echo begun > "$0.begun"; exec sleep 600')
+            program = self.script('echo begun > "$0.begun"; exec sleep 600')
 
             def lose() -> None:
-                until(lambda: os.path.exists(scrubber + ".begun"), "the scrubber runs")
+                until(lambda: os.path.exists(program + ".begun"), "the scrubber runs")
                 self.store.revoke(lock._lease)
 
             thread = threading.Thread(target=lose)
             thread.start()
             with self.assertRaisesRegex(RuntimeError, "was killed: the lock was lost"):
-                locked.run([scrubber], lock)
+                scrubber.run([program], lock)
             thread.join()
             self.assertTrue(lock.lost.is_set())
 
@@ -144,11 +144,11 @@ class Stores:
             lock = self.lock(2, 3)
             lock.take()
             self.addCleanup(lock.release)
-            self.assertEqual(locked.run([self.script('printf "%s" "$1"'), "result"], lock), "result")
+            self.assertEqual(scrubber.run([self.script('printf "%s" "$1"'), "result"], lock), "result")
             with self.assertRaisesRegex(RuntimeError, "exit code 3: no space"):
-                locked.run([self.script("echo no space >&2; exit 3")], lock)
+                scrubber.run([self.script("echo no space >&2; exit 3")], lock)
             with self.assertRaisesRegex(RuntimeError, "cannot be started"):
-                locked.run(["/no/such/scrubber"], lock)
+                scrubber.run(["/no/such/scrubber"], lock)
 
         def script(self, text: str) -> str:
             path = str(self.process.directory / f"script-{self.id().rsplit('.', 1)[-1]}-{abs(hash(text))}")

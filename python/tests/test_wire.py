@@ -183,6 +183,7 @@ CALLS: List[Tuple[str, Dict[str, Any], str, Dict[str, Any], Any, Any]] = [
         None,
     ),
     ("get_metadata_cache_capacity", V, "getMetaDataCacheCapacity", V, {"metadata_cache_capacity": "8"}, 8),
+    ("get_metadata_cache_capacity", V, "getMetaDataCacheCapacity", V, {}, None),
     ("get_dtl_config_mode", V, "getFailOverCacheConfigMode", V, {"foc_config_mode": "Manual"}, DTLConfigMode.MANUAL),
     ("get_dtl_config", V, "getFailOverCacheConfig", V, "", None),
     (

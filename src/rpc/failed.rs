@@ -13,6 +13,9 @@ pub(super) const FAULT: i32 = 1;
 /// Fault of requests that name no method, or are none.
 pub(super) const NO_METHOD: i32 = -1;
 
+/// Most characters of a name that there is not in an answer.
+const SHOWN: usize = 255;
+
 /// Errors that callers tell apart: `xmlrpc_error_code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
@@ -79,7 +82,10 @@ impl Failed {
 
     /// There is no such volume.
     pub(super) fn not_found(volume: &str) -> Failed {
-        Failed::Error(Code::ObjectNotFound, format!("there is no volume {volume}"))
+        // What was sent for a name may be as long as a request.
+        let more = if volume.chars().count() > SHOWN { "..." } else { "" };
+        let name: String = volume.chars().take(SHOWN).collect();
+        Failed::Error(Code::ObjectNotFound, format!("there is no volume {name}{more}"))
     }
 
     /// A result, of what callers expect to be one; else a fault of `method`.

@@ -22,6 +22,9 @@ use super::scan::{Refused, scan};
 use super::values::clean;
 use crate::failure::Failure;
 
+/// Bytes of a request that is parsed where it arrives. Longer ones take milliseconds, and may be meant to.
+const SHORT: usize = 4096;
+
 /// What stands before each answer.
 const PROLOGUE: &str = "<?xml version=\"1.0\"?>\r\n";
 
@@ -78,11 +81,16 @@ async fn request(State(server): State<Arc<Server>>, headers: HeaderMap, body: By
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"ovs\", Basic realm=\"ovs\"")];
         return (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong\n").into_response();
     }
-    written(answer(server, &body).await)
+    let is_long = body.len() > SHORT;
+    let answer = answer(Arc::clone(&server), body).await;
+    match is_long {
+        true => server.aside.run(|| written(answer)).await.unwrap_or_else(unwritten),
+        false => written(answer),
+    }
 }
 
-/// The call that a body is.
-fn parse(body: &[u8], depth_limit: usize) -> Result<MethodCall<'_>, Fault> {
+/// The call that a body is: the method's name and the parameters.
+fn parse(body: &[u8], depth_limit: usize) -> Result<(String, Vec<dxr::Value>), Fault> {
     let refused = |problem: &str| Fault::new(NO_METHOD, format!("the request is no XML-RPC call: {problem}"));
     let text = str::from_utf8(body).map_err(|_| refused("it is no UTF-8 text"))?;
     scan(text, depth_limit).map_err(|why| {
@@ -93,19 +101,30 @@ fn parse(body: &[u8], depth_limit: usize) -> Result<MethodCall<'_>, Fault> {
         })
     })?;
     // The parser's own words would give the whole document back.
-    MethodCall::from_xml(text).map_err(|_| refused("its XML is not a methodCall with known types"))
+    let call = MethodCall::from_xml(text);
+    let call = call.map_err(|_| refused("its XML is not a methodCall with known types"))?;
+    Ok((call.name.into_owned(), call.params))
 }
 
 /// Answers a request when its turn comes, so that few are in memory in parsed form. The call is a task of its own: it
 /// comes to its end also if the client goes away, or the time is over.
-async fn answer(server: Arc<Server>, body: &[u8]) -> Result<dxr::Value, Fault> {
+async fn answer(server: Arc<Server>, body: Bytes) -> Result<dxr::Value, Fault> {
     let (begun, time) = (Instant::now(), server.call_timeout);
     let busy =
         || Fault::new(FAULT, format!("the server had no time for the request within {time:?}; try again"));
     let turn = timeout(time, Arc::clone(&server.turns).acquire_owned()).await.map_err(|_| busy())?;
     let turn = turn.map_err(|_| busy())?;
-    let MethodCall { name, params } = parse(body, server.depth_limit)?;
-    let name = name.into_owned();
+    let depth_limit = server.depth_limit;
+    let (name, params) = match body.len() {
+        ..=SHORT => parse(&body, depth_limit)?,
+        _ => {
+            let parsed = server.aside.run(move || parse(&body, depth_limit));
+            let parsed = timeout(time.saturating_sub(begun.elapsed()), parsed).await.map_err(|_| busy())?;
+            parsed.unwrap_or_else(|| {
+                Err(Fault::new(FAULT, "the request cannot be read; the log has more".to_owned()))
+            })?
+        }
+    };
     let task = tokio::spawn({
         let name = name.clone();
         async move {
@@ -141,9 +160,13 @@ fn written(answer: Result<dxr::Value, Fault>) -> Response {
             .into_response(),
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as XML");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written as XML\n").into_response()
+            unwritten()
         }
     }
+}
+
+fn unwritten() -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written as XML\n").into_response()
 }
 
 #[cfg(test)]

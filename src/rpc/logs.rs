@@ -68,18 +68,14 @@ async fn filters(_: Arc<Server>, _: Arguments) -> Result<Value, Failed> {
 
 async fn add(_: Arc<Server>, arguments: Arguments) -> Result<Value, Failed> {
     let (name, level) = (arguments.text("log_filter_name")?.to_owned(), level(&arguments)?);
-    changed(|levels| {
-        levels.filters.insert(name, level);
-    })
+    changed(|levels| levels.add(name, level))
 }
 
 async fn remove(_: Arc<Server>, arguments: Arguments) -> Result<Value, Failed> {
     let name = arguments.text("log_filter_name")?;
-    changed(|levels| {
-        levels.filters.remove(name);
-    })
+    changed(|levels| levels.remove(name))
 }
 
 async fn remove_all(_: Arc<Server>, _: Arguments) -> Result<Value, Failed> {
-    changed(|levels| levels.filters.clear())
+    changed(logging::Levels::remove_all)
 }

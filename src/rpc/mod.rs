@@ -3,8 +3,10 @@
 //!
 //! A request passes the listener's bounds (`up/http.rs`), the token, a look at its depth, the parser, its turn among
 //! those that are worked on, the id of the cluster, the redirect, and the method's handler. Handlers ask the driver on
-//! threads that may block, with the driver's own bounds; none of them runs on a data thread.
+//! threads that may block, with the driver's own bounds; none of them runs on a data thread. What is long is parsed by
+//! a thread that gives way to those.
 
+mod aside;
 mod call;
 mod cluster;
 mod configuration;
@@ -33,6 +35,7 @@ use cfg_store::{Acceptor, TlsFiles};
 use tokio::sync::Semaphore;
 use volumedriver::parameters::Xmlrpc;
 
+use self::aside::Aside;
 use self::redirect::Address;
 use self::statistics::Baselines;
 use crate::config::update::own::OwnConfig;
@@ -58,6 +61,7 @@ pub(crate) struct Server {
     config: OwnConfig,
     baselines: Baselines,
     turns: Arc<Semaphore>,
+    aside: Aside,
     call_timeout: Duration,
     depth_limit: usize,
     token: Option<http::Token>,
@@ -91,6 +95,9 @@ impl Server {
         let address = Address::of_url(own_url)
             .ok_or_else(|| Failure::failed(format!("{own_url} does not say where the admin RPC is")))?;
         let config = OwnConfig::new(store.clone(), identity)?;
+        let in_flight = parameters.xmlrpc_calls_in_flight as usize;
+        let aside = Aside::start(in_flight)
+            .map_err(|error| Failure::failed(format!("no thread for the admin RPC: {error}")))?;
         Ok(Arc::new(Server {
             node,
             store,
@@ -101,7 +108,8 @@ impl Server {
             address,
             config,
             baselines: Baselines::default(),
-            turns: Arc::new(Semaphore::new(parameters.xmlrpc_calls_in_flight as usize)),
+            turns: Arc::new(Semaphore::new(in_flight)),
+            aside,
             call_timeout: parameters.xmlrpc_call_timeout_ms.duration(),
             depth_limit: parameters.xmlrpc_depth_limit as usize,
             token: http::Token::of(&parameters.xmlrpc_token)?,

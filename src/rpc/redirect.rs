@@ -61,7 +61,11 @@ impl Server {
         if vrouter_id.is_empty() || vrouter_id == self.vrouter_id {
             return Ok(None);
         }
-        let unknown = || Failed::Other(format!("Unknown cluster node {vrouter_id}"));
+        let unknown = || {
+            Failed::Other(format!(
+                "Unknown cluster node {vrouter_id}: no driver of the vPool says so of itself"
+            ))
+        };
         self.address_of(vrouter_id).await?.map(Some).ok_or_else(unknown)
     }
 
@@ -73,7 +77,8 @@ impl Server {
             Ok(Some(owner)) => match self.address_of(&owner).await {
                 Ok(Some(address)) => Failed::Redirect(address),
                 Ok(None) => Failed::Other(format!(
-                    "the volume {volume} belongs to {owner}, whose address is not known"
+                    "the volume {volume} belongs to {owner}, whose address is not known: it publishes that in the \
+                     configuration store when it starts"
                 )),
                 Err(failed) => failed,
             },

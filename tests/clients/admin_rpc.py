@@ -8,6 +8,7 @@
 import concurrent.futures
 import json
 import pathlib
+import re
 import ssl
 import sys
 import urllib.parse
@@ -288,7 +289,38 @@ def errors(file):
     assert driver("volumesList") == ["one"], "nothing of all that did anything"
 
 
-def redirects(first_file, second_file):
+#: Values of arguments, where they are looked at before the volume is.
+GIVEN = {
+    "volume_size": "2MiB", "sco_multiplier": "1024", "tlog_multiplier": "4", "max_non_disposable_factor": "1.5",
+    "metadata_cache_capacity": "8", "number_of_syncs_to_ignore": "1", "delete_local_data": "true", "force": "false",
+    "maximum_time_to_ignore_syncs_in_seconds": "2", "cluster_cache_behaviour": "NoCache", "cluster_cache_limit": "8",
+    "cluster_cache_mode": "LocationBased", "reset": "false", "redirect_fenced": "true", "vrouter_id": "",
+}
+
+
+def every_redirect(page_file, here, there, volume):
+    """Each method that the page calls redirected leads to the owner of a volume, or to the driver that is named."""
+    rows = re.findall(r"^\| `(\w+)` \| yes \|([^|]*)\|(.*)\|$", pathlib.Path(page_file).read_text(encoding="utf-8"), re.M)
+    led = 0
+    for method, standing, told in rows:
+        names = re.findall(r"`(\w+)`", told.split("; gives")[0].split("`metadata_backend_config` is refused")[0])
+        arguments = {name: GIVEN.get(name, "x") for name in names}
+        if "volume_id" in names:
+            # `migrateVolume` names the driver that is to have it, which comes first.
+            arguments["vrouter_id"] = ""
+            assert here(method, **{**arguments, "volume_id": volume}) == there.address(), method
+            assert "no volume gone" in here.error(1, method, **{**arguments, "volume_id": "gone"}), method
+            if standing.strip() == "here":
+                here.fault(method, "Argument volume_id not present", **{k: v for k, v in arguments.items() if k != "volume_id"})
+            led += 1
+        if "vrouter_id" in names:
+            assert here(method, **{**arguments, "vrouter_id": there.id}) == there.address(), method
+            here.fault(method, "Unknown cluster node nobody", **{**arguments, "vrouter_id": "nobody"})
+            led += 1
+    assert led > 45, led
+
+
+def redirects(first_file, second_file, page_file):
     """Two drivers. `mine` is the first one's, `yours` the second one's, `ghost` the first one's and nowhere, `lost` of a
     driver that nobody knows."""
     first, second = Driver(first_file), Driver(second_file)
@@ -303,6 +335,7 @@ def redirects(first_file, second_file):
         assert here("volumeCreate", target_path="/more", volume_size="1MiB", vrouter_id=there.id) == there.address()
         assert "belongs to the driver" in here.error(4, "volumeCreate", target_path=volume, volume_size="1MiB")
         assert here("getVolumeId", target_path=volume) == {"volume_id": volume}
+        every_redirect(page_file, here, there, volume)
     assert first("volumesList") == second("volumesList") == ["ghost", "lost", "mine", "yours"]
     # What does not run where it belongs is redirected there for ever.
     assert first("volumeInfo", volume_id="ghost") == first.address()

@@ -9,6 +9,7 @@
     reason = "each file in tests/ is a crate of its own and uses a part of this"
 )]
 
+pub mod certificates;
 pub mod cfg;
 pub mod checked;
 pub mod fio;

@@ -1,4 +1,4 @@
-//! Limits that the system puts on this process.
+//! Limits that the system puts on this process, and the place of its threads among others.
 
 use std::io;
 
@@ -22,9 +22,34 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Lets the calling thread give way to threads of a lower niceness, for good; 0 is the usual one, 19 the highest.
+///
+/// # Errors
+/// The system does not allow it: only niceness may rise without a privilege.
+pub fn give_way(niceness: i32) -> io::Result<()> {
+    // SAFETY: the call takes numbers alone; 0 is the calling thread.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_gives_way_and_others_do_not() {
+        let niceness = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("its state");
+            let behind_name = stat.rsplit_once(')').expect("a name").1.to_owned();
+            behind_name.split_whitespace().nth(16).expect("its niceness").parse::<i32>().expect("a number")
+        };
+        let before = niceness();
+        let lower = std::thread::spawn(move || give_way(before + 3).map(|()| niceness()));
+        assert_eq!(lower.join().expect("ended").expect("allowed"), (before + 3).min(19));
+        assert_eq!(niceness(), before);
+    }
 
     #[test]
     fn the_soft_limit_becomes_the_hard_one() {

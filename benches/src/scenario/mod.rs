@@ -1,16 +1,20 @@
 //! Long runs on one side, the subject; `cfg` compares the configuration store with etcd, `update` measures changes of
-//! the configuration.
+//! the configuration, `rpc` what bad input at the admin RPC takes from the I/O.
 
 pub(crate) mod cfg;
 mod growth;
 mod hot;
 mod many;
+mod paced;
 mod restart;
+pub(crate) mod rpc;
 mod sparse;
 mod steady;
 pub(crate) mod update;
 
-use crate::error::Result;
+use tokio::runtime::Runtime;
+
+use crate::error::{BenchError, Result};
 use crate::options::Scenario;
 use crate::peers::Peer;
 use crate::server::{Instance, Plan};
@@ -29,6 +33,7 @@ pub(crate) fn run(workspace: &Workspace, scenario: &Scenario) -> Result<()> {
         Scenario::Many { volumes } => many::run(workspace, *volumes),
         Scenario::Cfg(course) => cfg::run(workspace, course),
         Scenario::Update(course) => update::run(workspace, course),
+        Scenario::Rpc(course) => rpc::run(workspace, course),
         Scenario::Sparse { millions } => sparse::run(workspace, *millions),
     }
 }
@@ -54,4 +59,10 @@ fn origin(workspace: &Workspace) -> String {
         "{} processors ({}), Linux {}, {} on {}; {}",
         machine.cpus, machine.processor, machine.kernel, machine.file_system, machine.disk, machine.fio
     )
+}
+
+/// A runtime for the client, on this thread. Dropped it closes all connections.
+fn runtime() -> Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| BenchError::Setup(format!("no runtime for the client: {e}")))
 }

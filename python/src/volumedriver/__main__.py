@@ -7,6 +7,7 @@ that ``ovs up`` uses by itself.
 import argparse
 import json
 import os
+import ssl
 import sys
 from typing import Any, Dict, List, Optional
 
@@ -57,11 +58,21 @@ def main(arguments: Optional[List[str]] = None) -> int:
         default=os.environ.get("OVS_TOKEN"),
         help="what the node wants to see, if it does (default $OVS_TOKEN)",
     )
+    parser.add_argument(
+        "--cacert",
+        metavar="FILE",
+        help="certificate of the authority that signed the node's, in PEM (default: those of the system)",
+    )
     given = parser.parse_args(arguments)
     if given.timeout < 1:
         parser.error("--timeout must be at least 1")
     try:
-        client = LocalStorageRouterClient(given.location or default_location(), given.timeout, token=given.token)
+        tls = None if given.cacert is None else ssl.create_default_context(cafile=given.cacert)
+    except OSError as error:
+        parser.error(f"--cacert {given.cacert}: {error.strerror or error}")
+    try:
+        location = given.location or default_location()
+        client = LocalStorageRouterClient(location, given.timeout, token=given.token, tls=tls)
         rows = [described(info) for info in client.volumes(given.node)]
     except (errors.ClusterNotReachableException, errors.NodeNotReachableException) as error:
         print(f"volumedriver: {error}", file=sys.stderr)

@@ -118,9 +118,7 @@ pub(crate) fn run(workspace: &Workspace, course: &CfgCourse) -> Result<()> {
         found(course.etcd.clone(), "install the package etcd-server, or name the program with --etcd")?,
     ];
     let etcd = version(&programs[1])?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| BenchError::Setup(format!("no runtime for the client: {e}")))?;
-    let bench = Bench { workspace, course, runtime, programs };
+    let bench = Bench { workspace, course, runtime: crate::scenario::runtime()?, programs };
     let mut results = bench.plan(etcd)?;
     for repeat in 0..results.repeats {
         bench.repeat(repeat, &mut results)?;

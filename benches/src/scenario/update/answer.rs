@@ -10,12 +10,13 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::UpdateCourse;
 use super::client::{Listener, Vpool, open, problem, put};
 use super::fleet::{Fleet, VPOOL, name};
-use super::{UpdateCourse, runtime};
 use crate::error::{BenchError, Result};
 use crate::interrupt;
 use crate::scenario::cfg::client::percentiles;
+use crate::scenario::runtime;
 use crate::stats::{Summary, summarise};
 use crate::workspace::Workspace;
 

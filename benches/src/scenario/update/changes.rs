@@ -1,6 +1,6 @@
 //! fio at a fixed rate, in turns without and with parameters that change all the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,13 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::UpdateCourse;
 use super::client::{Listener, Vpool, check, problem};
-use super::{UpdateCourse, runtime};
-use crate::accounting::growth;
-use crate::error::{BenchError, Result};
-use crate::fio::{End, Job};
-use crate::fio_output::Latency;
-use crate::measure::observe;
-use crate::scenario::{prepare, subject};
+use crate::error::Result;
+use crate::scenario::paced::{Paced, Turns};
+use crate::scenario::runtime;
 use crate::server::Instance;
-use crate::units::MIB;
-use crate::workload::Pattern;
 use crate::workspace::Workspace;
-
-/// I/Os in flight at most.
-const DEPTH: u32 = 32;
 
 /// Section and parameter, the value of a new node and another one.
 type Turn = (&'static str, &'static str, fn() -> [Json; 2]);
@@ -42,17 +34,9 @@ const ROTATION: [Turn; 10] = [
     ("volume_manager", "log_records_in_flight", || [json!(4), json!(6)]),
 ];
 
-/// One run.
+/// What was changed in one run.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Run {
-    /// I/Os a second.
-    pub(super) iops: f64,
-    /// Latency of reads.
-    pub(super) read: Latency,
-    /// Latency of writes.
-    pub(super) write: Latency,
-    /// Share of the machine that processes outside the harness took, 0 to 1.
-    pub(super) foreign: f64,
+pub(super) struct Changed {
     /// Feedbacks that said applied.
     pub(super) applied: u64,
     /// Feedbacks that said superseded: a newer change came before it was done.
@@ -61,17 +45,14 @@ pub(super) struct Run {
     pub(super) applied_per_second: f64,
 }
 
-/// All runs; entry `i` of both lists is of repeat `i`.
+/// All runs.
 #[derive(Debug, Serialize)]
 pub(super) struct Changes {
-    pub(super) volume_size: u64,
-    pub(super) rate: u32,
     pub(super) per_second: u32,
-    pub(super) runtime_s: f64,
     /// Sections that change.
     pub(super) sections: usize,
-    pub(super) without: Vec<Run>,
-    pub(super) with: Vec<Run>,
+    #[serde(flatten)]
+    pub(super) turns: Turns<Changed>,
 }
 
 /// What a client counted.
@@ -85,79 +66,18 @@ struct Counted {
 
 /// Runs it.
 pub(super) fn run(workspace: &Workspace, course: &UpdateCourse) -> Result<Changes> {
-    let volume_size = workspace.options.size_or(512 * MIB);
-    workspace.need_space(3 * volume_size)?;
-    let (_, plan) = subject(workspace, volume_size)?;
-    let mut instance = prepare(workspace, plan)?;
-    instance.start()?;
-    let target = instance.target()?.clone();
-    Job::fill(&target, volume_size).run(&workspace.directory)?;
-    let node = Node::of(&instance)?;
-    let repeats = workspace.options.repeats();
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for repeat in 0..repeats {
-        // Who is first changes from repeat to repeat.
-        for changing in if repeat.is_multiple_of(2) { [false, true] } else { [true, false] } {
-            let run = measure(workspace, course, &mut instance, changing.then_some(&node), repeat as u64)?;
-            if changing { &mut with } else { &mut without }.push(run);
-        }
-        eprintln!("changes: repeat {} of {repeats} done", repeat + 1);
-    }
-    Ok(Changes {
-        volume_size,
-        rate: course.rate,
-        per_second: course.per_second,
-        runtime_s: workspace.options.runtime().as_secs_f64(),
-        sections: ROTATION
-            .map(|(section, ..)| section)
-            .iter()
-            .collect::<std::collections::BTreeSet<_>>()
-            .len(),
-        without,
-        with,
-    })
-}
-
-/// One run of fio; with a node its parameters change meanwhile.
-fn measure(
-    workspace: &Workspace,
-    course: &UpdateCourse,
-    instance: &mut Instance,
-    node: Option<&Node>,
-    repeat: u64,
-) -> Result<Run> {
-    workspace.calm(false)?;
-    let target = instance.target()?.clone();
-    let time = workspace.options.runtime();
-    let job = Job {
-        pattern: Pattern::RandMix(50),
-        rate: Some(course.rate / 2),
-        ramp: (time / 4).max(Duration::from_millis(100)),
-        ..Job::random_writes(&target, instance.size(), DEPTH, End::Time(time), 100 + repeat)
-    };
-    let over = AtomicBool::new(false);
-    let (observed, counted) = std::thread::scope(|scope| {
-        let changing = node.map(|node| scope.spawn(|| node.change(course.per_second, repeat, &over)));
-        let observed = observe(instance, &job, &workspace.disk, &workspace.directory);
-        over.store(true, Ordering::Relaxed);
-        let counted = changing.map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
-        (observed, counted)
-    });
-    let (report, samples) = observed?;
-    let counted = counted.transpose()?.unwrap_or_default();
-    let ended = samples.last().map_or(0.0, |sample| sample.at_ms);
-    let began = samples.first().map_or(0.0, |sample| sample.at_ms);
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let foreign_us = growth(&samples, began + 1.0, ended, |sample| sample.foreign_cpu_us).unwrap_or(0.0);
-    Ok(Run {
-        iops: report.read.iops + report.write.iops,
-        read: report.read.latency,
-        write: report.write.latency,
-        foreign: foreign_us / ((ended - began) * 1e3).max(1.0) / cpus,
-        applied: counted.applied,
-        superseded: counted.superseded,
-        applied_per_second: counted.applied as f64 / counted.took.as_secs_f64().max(1e-9),
-    })
+    let paced = Paced::start(workspace, course.rate)?;
+    let node = Node::of(paced.instance())?;
+    let turns = paced.turns("changes", |repeat, over| {
+        let counted = node.change(course.per_second, repeat, over)?;
+        Ok(Changed {
+            applied: counted.applied,
+            superseded: counted.superseded,
+            applied_per_second: counted.applied as f64 / counted.took.as_secs_f64().max(1e-9),
+        })
+    })?;
+    let sections = ROTATION.map(|(section, ..)| section).iter().collect::<BTreeSet<_>>().len();
+    Ok(Changes { per_second: course.per_second, sections, turns })
 }
 
 /// Where a node has its configuration.
@@ -170,13 +90,8 @@ struct Node {
 
 impl Node {
     fn of(instance: &Instance) -> Result<Node> {
-        let path = instance.directory().join("data/endpoints.json");
-        let text = std::fs::read_to_string(&path).map_err(BenchError::file(&path))?;
-        let endpoints: Json = serde_json::from_str(&text).map_err(problem)?;
-        let text = |name: &str| {
-            let text = endpoints[name].as_str().map(str::to_string);
-            text.ok_or_else(|| problem(format!("its endpoints have no '{name}'")))
-        };
+        let endpoints = instance.endpoints()?;
+        let text = |name: &str| endpoints.text(name).map(str::to_string);
         Ok(Node { store: text("etcd")?, vpool: text("vpool_guid")?, host: text("vrouter_id")? })
     }
 

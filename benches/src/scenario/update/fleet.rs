@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use cfg_client::{Transaction, Write};
 use serde_json::json;
 
+use super::UpdateCourse;
 use super::client::{Vpool, problem};
-use super::{UpdateCourse, runtime};
 use crate::error::{BenchError, Result};
 use crate::interrupt::wait_for;
 use crate::process::Process;
 use crate::scenario::cfg::client::first_answer;
 use crate::scenario::cfg::server::{SIDES, Server};
+use crate::scenario::runtime;
 use crate::units::number;
 use crate::workspace::Workspace;
 

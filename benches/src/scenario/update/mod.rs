@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use tokio::runtime::Runtime;
 
 use self::answer::{Alone, Together};
 use self::changes::Changes;
@@ -125,10 +124,4 @@ pub(crate) fn run(workspace: &Workspace, course: &UpdateCourse) -> Result<()> {
     workspace.write("update.md", &text)?;
     println!("{text}");
     Ok(())
-}
-
-/// A runtime for the client, on this thread. Dropped it closes all connections.
-fn runtime() -> Result<Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| BenchError::Setup(format!("no runtime for the client: {e}")))
 }

@@ -4,113 +4,36 @@ use std::fmt::Write;
 
 use super::Results;
 use super::answer::{Alone, Times, Together};
-use super::changes::{Changes, Run};
+use super::changes::{Changed, Changes};
 use super::watching::Idle;
 use crate::report::markdown::Table;
-use crate::stats::{Summary, ratio, summarise};
-use crate::units::{number, rough_size, shown_size};
+use crate::scenario::paced::{Wanted, met, of, spread, times};
+use crate::stats::Summary;
+use crate::units::{number, rough_size};
 
 /// p99 with changes over that without: at most this is wanted, or no more than the runs without differ by themselves.
 const CHANGES_MOST: f64 = 1.25;
 /// p99 of an answer over that of a put: at most this is wanted.
 const ANSWER_MOST: f64 = 3.0;
 
-/// One figure of a run.
-type Figure = fn(&Run) -> f64;
-
-/// `12.3 (10.1..14.5)`
-fn spread(summary: Option<Summary>) -> String {
-    summary
-        .map_or("-".to_string(), |s| format!("{} ({}..{})", number(s.median), number(s.min), number(s.max)))
-}
-
-/// `1.10x`
-fn times(value: f64) -> String {
-    if value.is_finite() { format!("{value:.2}x") } else { "-".to_string() }
-}
-
-/// One kind of I/O without and with changes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Compared {
-    without: Summary,
-    with: Summary,
-    ratio: Summary,
-}
-
-impl Compared {
-    fn new(changes: &Changes, figure: impl Fn(&Run) -> f64) -> Option<Compared> {
-        let list = |runs: &[Run]| runs.iter().map(&figure).collect::<Vec<f64>>();
-        let (without, with) = (list(&changes.without), list(&changes.with));
-        let some = |list: &[f64]| list.iter().copied().map(Some).collect::<Vec<_>>();
-        let ratio = ratio(&some(&with), &some(&without))?;
-        Some(Compared { without: summarise(&without)?, with: summarise(&with)?, ratio })
-    }
-
-    /// Whether it is as wanted.
-    fn good(&self) -> bool {
-        self.ratio.median <= CHANGES_MOST || self.with.median <= self.without.max
-    }
-}
-
-fn met(good: bool) -> String {
-    if good { "met" } else { "missed" }.to_string()
-}
-
 impl Changes {
     fn markdown(&self, out: &mut String) {
         let _ = writeln!(
             out,
-            "## I/O while parameters change\n\n4 KiB at random, {} I/Os a second, half of them reads, on a \
-             filled volume \
-             of {}; {} alternating runs of {} s each without and with {} changes a second, of {} sections in turns. \
-             Medians, min..max.\n",
-            self.rate,
-            shown_size(self.volume_size),
-            self.without.len(),
-            self.runtime_s,
+            "## I/O while parameters change\n\n{} {} changes a second, of {} sections in turns. Medians, min..max.\n",
+            self.turns.course(),
             self.per_second,
             self.sections,
         );
-        let mut table = Table::new(["latency", "without, us", "with, us", "with / without", "wanted"]);
-        let rows: [(&str, Figure, bool); 6] = [
-            ("reads, p99", |run| run.read.p99_us, true),
-            ("writes, p99", |run| run.write.p99_us, true),
-            ("reads, p50", |run| run.read.p50_us, false),
-            ("writes, p50", |run| run.write.p50_us, false),
-            ("reads, p99.9", |run| run.read.p999_us, false),
-            ("writes, p99.9", |run| run.write.p999_us, false),
-        ];
-        for (title, figure, wanted) in rows {
-            let Some(compared) = Compared::new(self, figure) else { continue };
-            let r = compared.ratio;
-            let shown = format!("{} ({:.2}..{:.2})", times(r.median), r.min, r.max);
-            let target = format!("at most {CHANGES_MOST}, or within the spread: {}", met(compared.good()));
-            let target = if wanted { target } else { String::new() };
-            let (without, with) = (spread(Some(compared.without)), spread(Some(compared.with)));
-            table.row([title.to_string(), without, with, shown, target]);
-        }
-        out.push_str(&table.text());
-        let of = |runs: &[Run], figure: Figure| summarise(&runs.iter().map(figure).collect::<Vec<f64>>());
-        let (applied, superseded) = self
-            .with
-            .iter()
-            .fold((0, 0), |(applied, superseded), run| (applied + run.applied, superseded + run.superseded));
+        self.turns.write(Wanted::AtMostOrSpread(CHANGES_MOST), out);
+        let with = &self.turns.with;
+        let sum = |figure: fn(&Changed) -> u64| with.iter().map(|run| figure(&run.beside)).sum::<u64>();
         let _ = writeln!(
             out,
-            "\nChanges applied a second: {}; {applied} feedbacks said applied, {superseded} superseded. \
-             I/Os a second: {} \
-             without, {} with. Other processes took {} % of the machine, {} % at most.",
-            spread(of(&self.with, |run| run.applied_per_second)),
-            spread(of(&self.without, |run| run.iops)),
-            spread(of(&self.with, |run| run.iops)),
-            number(
-                of(&[&self.with[..], &self.without[..]].concat(), |run| run.foreign * 100.0)
-                    .map_or(0.0, |s| s.median)
-            ),
-            number(
-                of(&[&self.with[..], &self.without[..]].concat(), |run| run.foreign * 100.0)
-                    .map_or(0.0, |s| s.max)
-            ),
+            "Changes applied a second: {}; {} feedbacks said applied, {} superseded.",
+            spread(of(with, |run| run.beside.applied_per_second)),
+            sum(|changed| changed.applied),
+            sum(|changed| changed.superseded),
         );
     }
 }
@@ -243,39 +166,12 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fio_output::Latency;
-
-    fn run(p99_us: f64) -> Run {
-        let latency = Latency { mean_us: 50.0, p50_us: 40.0, p99_us, p999_us: 900.0 };
-        Run {
-            iops: 2000.0,
-            read: latency,
-            write: latency,
-            applied: 80,
-            applied_per_second: 10.0,
-            ..Run::default()
-        }
-    }
+    use crate::scenario::paced::tests::turns;
 
     fn changes(without: [f64; 3], with: [f64; 3]) -> Changes {
-        Changes {
-            volume_size: 512 << 20,
-            rate: 2000,
-            per_second: 10,
-            runtime_s: 8.0,
-            sections: 5,
-            without: without.map(run).to_vec(),
-            with: with.map(run).to_vec(),
-        }
-    }
-
-    #[test]
-    fn the_target_is_a_ratio_or_the_spread_of_the_runs_without() {
-        let good =
-            |without, with| Compared::new(&changes(without, with), |run| run.read.p99_us).unwrap().good();
-        assert!(good([100.0, 100.0, 100.0], [120.0, 124.0, 200.0]));
-        assert!(!good([100.0, 100.0, 110.0], [120.0, 126.0, 200.0]));
-        assert!(good([100.0, 100.0, 180.0], [120.0, 150.0, 200.0]));
+        let changed = Changed { applied: 80, superseded: 0, applied_per_second: 10.0 };
+        let turns = turns(without, with.map(|p99_us| (p99_us, changed)));
+        Changes { per_second: 10, sections: 5, turns }
     }
 
     #[test]

@@ -25,7 +25,7 @@ CHUNK = 1 << 16
 #: Statuses that say something about the request; others count as a node that is not there.
 REFUSALS = {
     400: "it does not understand the request",
-    401: "it wants a token; give token=",
+    401: "the token is missing or wrong; give token=",
     403: "the token does not allow this",
     404: "no admin RPC is at this address",
     405: "no admin RPC is at this address",
@@ -78,6 +78,9 @@ def post(address: Address, method: str, params: "tuple[Any, ...]", timeout: Opti
         raise errors.ServerFault(method, fault.faultCode, fault.faultString) from None
     except Unreachable:
         raise
+    except ssl.SSLCertVerificationError as error:
+        told = f"its certificate is not trusted ({error.verify_message}); give tls= a context that knows its authority"
+        raise Unreachable(told) from error
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(str(error) or type(error).__name__) from error
     except (ExpatError, xmlrpc.client.Error, ValueError, TypeError, LookupError) as error:

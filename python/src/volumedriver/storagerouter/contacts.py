@@ -1,6 +1,6 @@
 """Addresses: whom a client asks, members of the configuration store, nodes of a cluster."""
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, ClassVar, Dict, Mapping, Optional, Tuple
 
 from . import wire
 
@@ -14,8 +14,39 @@ def port_number(name: str, value: object) -> int:
     return value
 
 
-class ClusterContact:
+class Fields:
+    """Base of what is its fields: a property for each, which are compared and shown."""
+
+    #: Names of the properties.
+    _names: ClassVar[Tuple[str, ...]]
+
+    def _fields(self) -> Dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
+
+    def __eq__(self, other: object) -> bool:
+        """Whether class and all fields are the same."""
+        if type(self) is not type(other):
+            return NotImplemented
+        assert isinstance(other, Fields)
+        return self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        """Equal ones have equal hashes."""
+        return hash(tuple(value for value in self._fields().values() if not isinstance(value, dict)))
+
+    def __str__(self) -> str:
+        """Class and all fields."""
+        return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in self._fields().items())})"
+
+    def __repr__(self) -> str:
+        """As ``str``."""
+        return str(self)
+
+
+class ClusterContact(Fields):
     """A node that can be asked: its host and the port of its admin RPC."""
+
+    _names = ("host", "port")
 
     def __init__(self, host: str, port: int) -> None:
         """Keeps both; nothing is connected."""
@@ -32,13 +63,15 @@ class ClusterContact:
         """Port of the admin RPC."""
         return self._port
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         """Class and address."""
         return f"ClusterContact({self._host}:{self._port})"
 
 
-class ArakoonNodeConfig:
+class ArakoonNodeConfig(Fields):
     """A member of the store that holds the cluster's registries. Here that is the configuration store: etcd's API."""
+
+    _names = ("node_id", "host", "port")
 
     def __init__(self, node_id: str, host: str, port: int) -> None:
         """Keeps all three; nothing is connected."""
@@ -61,25 +94,25 @@ class ArakoonNodeConfig:
         """Client port of the member."""
         return self._port
 
-    def __eq__(self, other: object) -> bool:
-        """Whether all three are the same."""
-        if not isinstance(other, ArakoonNodeConfig):
-            return NotImplemented
-        return (self._node_id, self._host, self._port) == (other._node_id, other._host, other._port)
-
-    def __hash__(self) -> int:
-        """Equal ones have equal hashes."""
-        return hash((self._node_id, self._host, self._port))
-
     def __str__(self) -> str:
         """Name and address."""
         return f"ArakoonNodeConfig({self._node_id},{self._host}:{self._port})"
 
-    __repr__ = __str__
 
-
-class ClusterNodeConfig:
+class ClusterNodeConfig(Fields):
     """How a node of a cluster is reached."""
+
+    _names = (
+        "vrouter_id",
+        "message_host",
+        "message_port",
+        "xmlrpc_host",
+        "xmlrpc_port",
+        "failovercache_host",
+        "failovercache_port",
+        "network_server_uri",
+        "node_distance_map",
+    )
 
     def __init__(
         self,
@@ -159,19 +192,6 @@ class ClusterNodeConfig:
         """How far other nodes are; clients of volumes fail over to the nearest."""
         return None if self._node_distance_map is None else dict(self._node_distance_map)
 
-    def _fields(self) -> Dict[str, Any]:
-        return {
-            "vrouter_id": self._vrouter_id,
-            "message_host": self._message_host,
-            "message_port": self._message_port,
-            "xmlrpc_host": self._xmlrpc_host,
-            "xmlrpc_port": self._xmlrpc_port,
-            "failovercache_host": self._failovercache_host,
-            "failovercache_port": self._failovercache_port,
-            "network_server_uri": self._network_server_uri,
-            "node_distance_map": self._node_distance_map,
-        }
-
     @staticmethod
     def _of(fields: Mapping[str, Any]) -> "ClusterNodeConfig":
         """One from its fields; a ``RuntimeError`` when they cannot be read."""
@@ -192,22 +212,6 @@ class ClusterNodeConfig:
             )
         except (TypeError, OverflowError) as error:
             raise RuntimeError(f"a node's address cannot be read: {error}") from None
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all fields are the same."""
-        if not isinstance(other, ClusterNodeConfig):
-            return NotImplemented
-        return self._fields() == other._fields()
-
-    def __hash__(self) -> int:
-        """Equal ones have equal hashes."""
-        return hash((self._vrouter_id, self._message_host, self._message_port))
-
-    def __str__(self) -> str:
-        """All fields."""
-        return f"ClusterNodeConfig({', '.join(f'{key}={value}' for key, value in self._fields().items())})"
-
-    __repr__ = __str__
 
 
 def distances(given: Mapping[str, int]) -> Dict[str, int]:

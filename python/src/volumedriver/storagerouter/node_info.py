@@ -3,12 +3,14 @@
 from typing import Any, Dict, List, Mapping, Optional
 
 from . import wire
-from .contacts import port_number
+from .contacts import Fields, port_number
 from .records import Record
 
 
-class ClientInfo:
+class ClientInfo(Fields):
     """A connection of a client of volumes."""
+
+    _names = ("object_id", "ip", "port")
 
     def __init__(self, object_id: Optional[str], ip: str, port: int) -> None:
         """``object_id`` is ``None`` while the client has chosen no volume."""
@@ -35,12 +37,6 @@ class ClientInfo:
     def _of(struct: Mapping[str, Any]) -> "ClientInfo":
         found = wire.maybe(struct, "object_id")
         return ClientInfo(None if found is None else str(found), wire.text(struct, "ip"), wire.numbered(struct, "port"))
-
-    def __str__(self) -> str:
-        """All fields."""
-        return f"ClientInfo(object_id={self._object_id},ip={self._ip},port={self._port})"
-
-    __repr__ = __str__
 
 
 class SCOCacheMountPointInfo(Record):

@@ -1,6 +1,6 @@
 """All that programs use, under the names they know."""
 
-from .client import StorageRouterClient
+from .client import LockedClient, StorageRouterClient
 from .cluster_registry import ClusterRegistry
 from .contacts import ArakoonNodeConfig, ClusterContact, ClusterNodeConfig
 from .dtl import DTLConfig
@@ -37,7 +37,6 @@ from .errors import (
 )
 from .file_system import DirectoryEntry, FileSystemMetaDataClient
 from .local import AppliedUpdates, LocalStorageRouterClient
-from .locked import LockedClient, Scrubber
 from .logger import BuildInfo, Logger, Logging
 from .mds import MDSClient, MDSTableCounters
 from .metadata_backend import (
@@ -51,6 +50,7 @@ from .metadata_backend import (
 from .node_info import ClientInfo, ClusterCacheHandleInfo, SCOCacheMountPointInfo, ScrubManagerCounters
 from .object_registry import ObjectRegistration, ObjectRegistryClient
 from .reflection import PythonTestHelpers
+from .scrubber import Scrubber
 from .snapshot_info import SnapshotInfo
 from .statistics import PerformanceCounters, RequestSizeCounter, RequestUSecsCounter, Statistics
 from .tags import ClusterCacheHandle, OwnerTag
