@@ -34,7 +34,6 @@ use tokio::sync::Semaphore;
 use volumedriver::parameters::Xmlrpc;
 
 use self::redirect::Address;
-use self::statistics::Baselines;
 use crate::config::update::own::OwnConfig;
 use crate::endpoints::reachable;
 use crate::failure::Failure;
@@ -56,7 +55,6 @@ pub(crate) struct Server {
     /// Where this server is reached, for redirects to itself.
     address: Address,
     config: OwnConfig,
-    baselines: Baselines,
     turns: Arc<Semaphore>,
     call_timeout: Duration,
     depth_limit: usize,
@@ -100,7 +98,6 @@ impl Server {
             url,
             address,
             config,
-            baselines: Baselines::default(),
             turns: Arc::new(Semaphore::new(parameters.xmlrpc_calls_in_flight as usize)),
             call_timeout: parameters.xmlrpc_call_timeout_ms.duration(),
             depth_limit: parameters.xmlrpc_depth_limit as usize,

@@ -53,12 +53,6 @@ struct Running {
 const FLUSHES_TO_EXPECT: u32 = 4;
 
 impl Durability {
-    /// True for a client that flushes after every write: a record made durable at once costs it one wait instead of
-    /// two.
-    pub(super) fn expects_flush(&self) -> bool {
-        self.single_record_flushes >= FLUSHES_TO_EXPECT
-    }
-
     pub(super) fn note_record(&mut self) {
         self.records_since_flush += 1;
         if self.records_since_flush > 1 {
@@ -121,13 +115,17 @@ impl Volume {
             // What is acknowledged was written: the flush stands for that.
             self.durability.owed.through = self.log.completed_through;
             self.durability.owed.flushes += 1;
-            // As if there were none: records that are made durable ahead of flushes would do what is saved here.
-            self.durability.single_record_flushes = 0;
         } else {
             self.durability.note_flush();
             return self.durability.wait(last, request);
         }
         cx.out.push(Output::Reply { request, result: Ok(Answer::Done) });
+    }
+
+    /// True for a client that flushes after every write: a record made durable at once costs it one wait instead of
+    /// two. Not ahead of a flush that need not be done.
+    pub(super) fn expects_flush(&mut self, now: Duration) -> bool {
+        self.durability.single_record_flushes >= FLUSHES_TO_EXPECT && !self.may_owe_flush(now)
     }
 
     /// Whether one more flush may be answered without a sync.
