@@ -27,8 +27,8 @@ pub(super) const METHODS: &[Method] = &[
         "setSCOMultiplier",
         Redirected,
         Backend,
-        "Clusters of an SCO, once SCOs are objects; on the local disk it is a segment, of which less would be left empty. \
-        `volume_id`, `sco_multiplier`.",
+        "Clusters of an SCO, once SCOs are objects; on the local disk it is a segment, of which less would be left \
+        empty. `volume_id`, `sco_multiplier`.",
     ),
     here(
         "getSCOMultiplier",

@@ -195,8 +195,10 @@ fn a_lower_bound_pays_what_is_owed() {
         assert!(rig.flushed(0));
         rig.pass(6_000);
         assert!(!rig.flushed(1) && !rig.flushed(2));
+        let before = rig.machine().volume.counters().syncs;
         rig.change(OwnChange::SyncIgnore(SyncIgnore { flushes, seconds }));
         rig.machine().settle();
+        assert_eq!(rig.machine().volume.counters().syncs, before + 1);
         rig.power_loss();
         assert!(rig.has(1) && rig.has(2), "{flushes} flushes, {seconds} seconds");
     }

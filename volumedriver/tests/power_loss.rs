@@ -106,7 +106,7 @@ impl Own {
     fn note_durable(&mut self, machine: &Machine) {
         let durable = machine.volume.manifest_durable();
         let count = self.asked.iter().take_while(|(version, _)| *version <= durable).count();
-        if let Some((_, own)) = self.asked.drain(..count).last() {
+        if let Some((_, own)) = self.asked.drain(..count).next_back() {
             self.durable = own;
         }
     }

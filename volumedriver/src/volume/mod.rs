@@ -8,8 +8,8 @@
 //!    its entries were synced (`checkpoint`).
 //! 4. The stack of runs moves by one manifest at a time (`checkpoint`).
 //! 5. An acknowledged write is in a memtable or a run, and in a record whose predecessors were all written (`write`).
-//! 6. A flush is answered only when every record before it is durable, but for as many as the volume's own settings allow
-//!    (`durability`).
+//! 6. A flush is answered only when every record before it is durable, but for as many as the volume's own settings
+//!    allow (`durability`).
 //! 7. Nothing is given back to the pool before a durable manifest stopped naming it (`checkpoint`).
 //! 8. A cluster moves only if the map still refers to its old place at the moment of the change (`compaction`).
 

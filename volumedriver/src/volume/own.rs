@@ -2,9 +2,9 @@
 
 /// Flushes that are answered without a sync of the disk.
 ///
-/// A flush of a client may be answered at once if fewer than `flushes` were since the last sync and that began less than
-/// `seconds` ago. Whatever such flushes stand for is synced when `seconds` are over. 0 of either: each flush is done.
-/// FUA writes and the last flush of a shutdown are always done.
+/// A flush of a client may be answered at once if fewer than `flushes` were since the last sync and that began less
+/// than `seconds` ago. Whatever such flushes stand for is synced when `seconds` are over. 0 of either: each flush is
+/// done. FUA writes and the last flush of a shutdown are always done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncIgnore {
     /// In a row, at most.

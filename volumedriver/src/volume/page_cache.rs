@@ -119,8 +119,8 @@ impl PageCache {
         self.shares.get(&short(volume)).map_or(0, |share| share.slots.len())
     }
 
-    /// Lets go of pages beyond a bound, at most `count` of a volume with a limit and as many of the rest: freeing memory
-    /// takes time. `true`: there are more.
+    /// Lets go of pages beyond a bound, at most `count` of a volume with a limit and as many of the rest: freeing
+    /// memory takes time. `true`: there are more.
     pub fn trim(&mut self, count: usize) -> bool {
         let over: Vec<_> = self.shares.iter().filter(|(_, share)| share.excess() > 0).collect();
         let over: Vec<_> = over.into_iter().map(|(&volume, share)| (volume, share.excess())).collect();
@@ -242,8 +242,8 @@ impl PageCache {
         self.hand = (self.hand + 1) % self.slots.len();
     }
 
-    /// Takes in all pages of a run that was just made, if they take at most half of the cache, and of what the volume may
-    /// have of it: they are wanted next.
+    /// Takes in all pages of a run that was just made, if they take at most half of the cache, and of what the volume
+    /// may have of it: they are wanted next.
     pub fn warm(&mut self, volume: VolumeId, run: RunId, pages: Vec<Bytes>) {
         let limit = self.shares.get(&short(volume)).and_then(|share| share.pages_max);
         if pages.len() <= limit.map_or(self.pages_max, |limit| limit.min(self.pages_max)) / 2 {
