@@ -144,7 +144,7 @@ fn so_many_flushes_in_a_row_are_ignored_and_a_power_loss_costs_no_more() {
     assert!(!rig.flushed(12) && !rig.flushed(13));
     rig.power_loss();
     assert!((0..12).all(|cluster| rig.has(cluster)));
-    assert!(!rig.has(13), "the price: no sync was asked for, and this disk keeps nothing by itself");
+    assert!(!rig.has(13), "the price: nobody synced it, and the disk of this seed lost it");
     assert_eq!(rig.machine().volume.own().sync_ignore, SyncIgnore { flushes: 3, seconds: 1000 });
 }
 
