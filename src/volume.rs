@@ -5,7 +5,7 @@ use hyper::Method;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::admin::api::{ChangeVolume, CreateVolume, Deleted, State, Volume};
+use crate::admin::api::{ChangeVolume, CreateVolume, Deleted, State, SyncIgnore, Volume};
 use crate::admin::client::Client;
 use crate::args::{Global, VolumeCommand};
 use crate::failure::Failure;
@@ -84,6 +84,17 @@ fn info(volume: &Volume) -> String {
         Some(reason) => format!("{}: {reason}", state(volume)),
         None => state(volume).to_owned(),
     };
+    let syncs = match volume.sync_ignore {
+        Some(SyncIgnore { flushes, seconds }) => {
+            format!(
+                "not for at most {flushes} flushes in a row, {seconds} seconds; a power loss may cost them"
+            )
+        }
+        None => "at every flush".to_owned(),
+    };
+    let pages = volume
+        .map_pages_max
+        .map_or("as many as there is room for".to_owned(), |most| format!("at most {most}"));
     [
         ("name", volume.name.clone()),
         ("uuid", volume.uuid.clone()),
@@ -92,6 +103,8 @@ fn info(volume: &Volume) -> String {
         ("stored", format!("{} bytes", volume.stored_bytes)),
         ("connections", volume.connections.to_string()),
         ("data thread", volume.data_thread.to_string()),
+        ("syncs", syncs),
+        ("map pages", pages),
     ]
     .map(|(key, value)| format!("{key:<12} {value}"))
     .join("\n")

@@ -9,8 +9,18 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
-const VOLUME_KEYS: [&str; 8] =
-    ["connections", "data_thread", "halted_reason", "name", "size", "state", "stored_bytes", "uuid"];
+const VOLUME_KEYS: [&str; 10] = [
+    "connections",
+    "data_thread",
+    "halted_reason",
+    "map_pages_max",
+    "name",
+    "size",
+    "state",
+    "stored_bytes",
+    "sync_ignore",
+    "uuid",
+];
 
 #[test]
 fn a_volume_is_created_shown_resized_and_deleted() {
@@ -43,6 +53,7 @@ fn json_has_the_same_shape_everywhere() {
     assert_eq!((&created["name"], &created["size"]), (&json!("a"), &json!(4096)));
     assert_eq!((&created["state"], &created["halted_reason"]), (&json!("running"), &json!(null)));
     assert_eq!(directory.run(&["volume", "info", "a", "--json"], 0).json()["uuid"], created["uuid"]);
+    assert_eq!((&created["sync_ignore"], &created["map_pages_max"]), (&json!(null), &json!(null)));
     let list = directory.run(&["volume", "list", "--json"], 0).json();
     assert_eq!(keys(&list[0]), VOLUME_KEYS);
     let resized = directory.run(&["volume", "resize", "a", "--size", "8192", "--json"], 0).json();

@@ -69,6 +69,49 @@ fn what_clients_did_is_counted() {
 }
 
 #[test]
+fn settings_of_a_volume_hold_at_once_and_after_stops_and_kills() {
+    let directory = DataDir::small();
+    let node = directory.up(&["--volume", "one=8MiB", "--volume", "two=8MiB"]);
+    let open = || {
+        let url = directory.endpoints()["nbd"].as_str().expect("a text").to_owned();
+        Client::open(url.strip_prefix("nbd://").expect("a URL"), "one", Duration::from_secs(20))
+            .expect("opened")
+    };
+    let stat = |key: &str| directory.run(&["volume", "stats", "one", "--json"], 0).json()[key].clone();
+    let mut client = open();
+    for block in 0..20_u64 {
+        assert_eq!((client.write(block << 12, &[1; 4096]), client.flush()), (Ok(()), Ok(())));
+        if block == 9 {
+            assert_eq!(stat("ignored_flushes"), 0);
+            script("set_own", &directory, &["1000", "3600", "70"]);
+        }
+    }
+    assert!(stat("ignored_flushes").as_u64() >= Some(9), "{}", stat("ignored_flushes"));
+    let shown = directory.run(&["volume", "info", "one", "--json"], 0).json();
+    assert_eq!(shown["sync_ignore"], json!({"flushes": 1000, "seconds": 3600}));
+    assert_eq!(shown["map_pages_max"], 70);
+    // A drop kills.
+    drop(node);
+    let node = directory.up(&[]);
+    script("own_settings", &directory, &["1000", "3600", "70"]);
+    let mut client = open();
+    for block in 0..20_u64 {
+        assert_eq!(client.read(block << 12, 4096), Ok(vec![1; 4096]));
+    }
+    script("set_own", &directory, &["5", "6", "7"]);
+    drop(node);
+    let node = directory.up(&[]);
+    script("own_settings", &directory, &["5", "6", "7"]);
+    node.stop();
+    let node = directory.up(&[]);
+    script("own_settings", &directory, &["5", "6", "7"]);
+    let info = directory.run(&["volume", "info", "one"], 0).out;
+    assert!(info.contains("at most 5 flushes in a row, 6 seconds"), "{info}");
+    assert!(info.contains("map pages    at most 7"), "{info}");
+    node.stop();
+}
+
+#[test]
 fn the_page_says_what_happens() {
     let directory = DataDir::small();
     let _node = directory.up(&[]);

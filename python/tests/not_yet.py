@@ -30,12 +30,6 @@ LATER: Dict[str, str] = {
     "family_scrubbing": "clones, scrubbing",
     "templates_and_scrubbing": "templates, scrubbing",
     "locked_scrub": "snapshots, scrubbing",
-    # Settings of single volumes.
-    "sync_ignore": "settings of single volumes",
-    "sco_multiplier": "settings of single volumes",
-    "tlog_multiplier": "settings of single volumes",
-    "max_non_disposable_factor": "settings of single volumes",
-    "metadata_cache_capacity": "settings of single volumes",
     # The read cache.
     "cluster_cache_behaviour": "the read cache",
     "cluster_cache_mode": "the read cache",
@@ -46,6 +40,9 @@ LATER: Dict[str, str] = {
     "mds_management": "metadata servers",
     "mds_kaputt": "metadata servers",
     # A backend behind the log.
+    "sco_multiplier": "a backend",
+    "tlog_multiplier": "a backend",
+    "max_non_disposable_factor": "a backend",
     "backend_sync_tlog": "a backend",
     "backend_sync_snapshot": "snapshots, a backend",
     "remove_sco_cache_namespace": "a backend, stopping single volumes",

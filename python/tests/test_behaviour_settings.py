@@ -4,6 +4,7 @@ import json
 import queue
 import threading
 import unittest
+import urllib.request
 from pathlib import Path
 from typing import Any, Callable
 
@@ -46,6 +47,14 @@ class Settings(Behaviour):
         self.client.set_sync_ignore(volume_id, 10, 20)
         expected = {"number_of_syncs_to_ignore": 10, "maximum_time_to_ignore_syncs_in_seconds": 20}
         self.assertEqual(self.client.get_sync_ignore(volume_id), expected)
+        self.assertEqual(self.client.get_sync_ignore(self.volume()), dict.fromkeys(expected, 0))
+        with self.opened(volume_id) as nbd:
+            for cluster in range(12):
+                nbd.write(cluster * 4096, b"1234" * 1024)
+                nbd.flush()
+        with urllib.request.urlopen(f"{self.node.endpoints['http']}/metrics", timeout=60) as answer:
+            shown = answer.read().decode()
+        self.assertIn(f'ovs_volume_ignored_flushes_total{{volume="{volume_id}"}} 10', shown)
 
     def test_sco_multiplier(self) -> None:
         client = self.client

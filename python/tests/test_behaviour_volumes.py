@@ -276,6 +276,13 @@ class Information(Behaviour):
         self.assertEqual(counters.read_request_size.events(), 3)
         self.assertEqual(counters.read_request_size.sum(), 3 * 4096)
         self.assertEqual(counters.sync_request_usecs.events(), 1)
+        # 4 KiB are not below 4 KiB.
+        self.assertEqual(counters.write_request_size.distribution()[8192], 1)
+        self.assertEqual(counters.read_request_size.sum_of_squares(), 3 * 4096**2)
+        self.assertEqual((counters.read_request_size.min(), counters.read_request_size.max()), (4096, 4096))
+        written = counters.write_request_usecs
+        self.assertEqual((written.events(), written.min(), written.max()), (1, written.sum(), written.sum()))
+        self.assertEqual(written.sum_of_squares(), written.sum() ** 2)
         self.assertEqual(self.client.statistics_volume(there).performance_counters.write_request_size.events(), 0)
         of_node = self.client.statistics_node(self.node.vrouter_id, reset=True).performance_counters
         self.assertEqual(of_node.write_request_size.events(), 1)

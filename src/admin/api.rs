@@ -24,6 +24,19 @@ pub(crate) struct Volume {
     pub(crate) connections: u32,
     /// Number of the data thread that serves it.
     pub(crate) data_thread: u32,
+    /// Flushes that are answered without a sync, if some are.
+    pub(crate) sync_ignore: Option<SyncIgnore>,
+    /// Pages of its map in memory at most, if it has a bound of its own.
+    pub(crate) map_pages_max: Option<u32>,
+}
+
+/// Which flushes are answered without a sync.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct SyncIgnore {
+    /// In a row, at most.
+    pub(crate) flushes: u32,
+    /// After the last sync, at most.
+    pub(crate) seconds: u32,
 }
 
 /// Whether a volume serves.
@@ -42,7 +55,9 @@ impl From<VolumeInfo> for Volume {
             VolumeState::Running => (State::Running, None),
             VolumeState::Halted { reason } => (State::Halted, Some(reason)),
         };
-        let VolumeInfo { name, uuid, size, stored_bytes, connections, data_thread, .. } = info;
+        let VolumeInfo { name, uuid, size, stored_bytes, connections, data_thread, own, .. } = info;
+        let own = own.unwrap_or_default();
+        let ignore = SyncIgnore { flushes: own.sync_ignore.flushes, seconds: own.sync_ignore.seconds };
         Volume {
             name: name.to_string(),
             uuid,
@@ -52,6 +67,8 @@ impl From<VolumeInfo> for Volume {
             stored_bytes,
             connections,
             data_thread,
+            sync_ignore: Some(ignore).filter(|ignore| ignore.flushes > 0 && ignore.seconds > 0),
+            map_pages_max: own.map_pages,
         }
     }
 }

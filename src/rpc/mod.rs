@@ -37,7 +37,6 @@ use volumedriver::parameters::Xmlrpc;
 
 use self::aside::Aside;
 use self::redirect::Address;
-use self::statistics::Baselines;
 use crate::config::update::own::OwnConfig;
 use crate::endpoints::reachable;
 use crate::failure::Failure;
@@ -59,7 +58,6 @@ pub(crate) struct Server {
     /// Where this server is reached, for redirects to itself.
     address: Address,
     config: OwnConfig,
-    baselines: Baselines,
     turns: Arc<Semaphore>,
     aside: Aside,
     call_timeout: Duration,
@@ -107,7 +105,6 @@ impl Server {
             url,
             address,
             config,
-            baselines: Baselines::default(),
             turns: Arc::new(Semaphore::new(in_flight)),
             aside,
             call_timeout: parameters.xmlrpc_call_timeout_ms.duration(),

@@ -44,8 +44,6 @@ pub(super) enum Feature {
     ReadCache,
     /// Stopping, starting and moving single volumes.
     Moving,
-    /// Settings of a single volume.
-    Settings,
     /// Comparing a volume's map with its log.
     Checking,
 }
@@ -61,7 +59,6 @@ impl fmt::Display for Feature {
             Feature::Mds => "metadata servers",
             Feature::ReadCache => "the read cache",
             Feature::Moving => "stopping and moving single volumes",
-            Feature::Settings => "settings of single volumes",
             Feature::Checking => "a check of single volumes",
         })
     }

@@ -52,6 +52,13 @@ impl Arguments {
         number.map(Some).ok_or_else(wrong)
     }
 
+    /// The same, below 2^32.
+    pub(super) fn small_number(&self, key: &str) -> Result<Option<u32>, Failed> {
+        let Some(number) = self.optional_number(key)? else { return Ok(None) };
+        let wrong = |_| Failed::Argument(format!("Argument {key} is {number}, more than {}", u32::MAX));
+        u32::try_from(number).map(Some).map_err(wrong)
+    }
+
     /// A size in bytes: `4096`, `10GiB`, `10 GiB`.
     pub(super) fn size(&self, key: &str) -> Result<u64, Failed> {
         let Some(Value::String(text)) = self.0.get(key) else {
@@ -87,7 +94,8 @@ impl Arguments {
     }
 }
 
-fn absent(key: &str) -> Failed {
+/// What a call misses.
+pub(super) fn absent(key: &str) -> Failed {
     Failed::Argument(format!("Argument {key} not present"))
 }
 

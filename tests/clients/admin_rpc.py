@@ -155,6 +155,12 @@ def methods(file, methods_file):
         ("getTLogMultiplier", one, {}),
         ("getSCOCacheMaxNonDisposableFactor", one, {}),
         ("getMetaDataCacheCapacity", one, {}),
+        ("setMetaDataCacheCapacity", {**one, "metadata_cache_capacity": "100"}, empty),
+        ("getMetaDataCacheCapacity", one, {"metadata_cache_capacity": decimal}),
+        ("setMetaDataCacheCapacity", one, empty),
+        ("getMetaDataCacheCapacity", one, {}),
+        ("setSyncIgnore", {**one, "number_of_syncs_to_ignore": "0", "maximum_time_to_ignore_syncs_in_seconds": "0"},
+         empty),
         ("getSyncIgnore", one,
          {"number_of_syncs_to_ignore": decimal, "maximum_time_to_ignore_syncs_in_seconds": decimal}),
         ("volumePerformanceCountersV3", {**one, "reset": "true"}, statistics(True)),
@@ -234,8 +240,54 @@ def counted(file, port):
     write, read = counters["write_request_size"], counters["read_request_size"]
     assert (write["events"], write["sum"], read["events"], read["sum"]) == (16, 65536, 8, 32768), counters
     assert counters["sync_request_usecs"]["events"] == 1, counters
+    for counter, squares, buckets in ((write, 16 << 24, [0, 16, 0, 0, 0, 0, 0, 0]), (read, 8 << 24, [0, 8, 0, 0, 0, 0, 0, 0])):
+        assert (counter["min"], counter["max"], counter["sqsum"]) == (4096, 4096, squares), counter
+        assert counter["buckets"] == buckets, counter
+    for name, events in (("write_request_usecs", 16), ("read_request_usecs", 8), ("sync_request_usecs", 1)):
+        times = counters[name]
+        assert times["events"] == events and times["min"] <= times["max"] <= times["sum"], (name, times)
+        assert times["max"] ** 2 <= times["sqsum"] <= times["sum"] * times["max"], (name, times)
+        assert times["max"] >= 1000000 or sum(times["buckets"]) == events, (name, times)
+    assert counters["write_request_usecs"]["sum"] > 0, "no write reaches a disk in the turn that got it"
+    assert counters["unaligned_write_request_size"]["events"] == 0, counters
+    assert counters["backend_write_request_usecs"]["min"] == "18446744073709551615", counters
     both = driver("volumeDriverPerformanceCounters")["performance_counters"]
     assert both["write_request_size"]["events"] == 0, "a reset begins anew"
+    assert both["write_request_usecs"]["max"] == 0 and "buckets" not in both["write_request_usecs"], both
+
+
+def own_settings(file, flushes, seconds, pages):
+    """The volume `one` has these settings of its own; `two` has none."""
+    driver = Driver(file)
+    ignore = {"number_of_syncs_to_ignore": flushes, "maximum_time_to_ignore_syncs_in_seconds": seconds}
+    assert driver("getSyncIgnore", volume_id="one") == ignore
+    assert driver("getMetaDataCacheCapacity", volume_id="one") == {"metadata_cache_capacity": pages}
+    off = {"number_of_syncs_to_ignore": "0", "maximum_time_to_ignore_syncs_in_seconds": "0"}
+    assert driver("getSyncIgnore", volume_id="two") == off and driver("getMetaDataCacheCapacity", volume_id="two") == {}
+
+
+def set_own(file, flushes, seconds, pages):
+    """Gives the volume `one` these settings, after some that are none."""
+    driver = Driver(file)
+    one, most = {"volume_id": "one"}, {"maximum_time_to_ignore_syncs_in_seconds": "1"}
+    driver.fault("setSyncIgnore", "Argument number_of_syncs_to_ignore not present", **one, **most)
+    driver.fault("setSyncIgnore", "Argument maximum_time_to_ignore_syncs_in_seconds not present", **one,
+                 number_of_syncs_to_ignore="1")
+    for odd in ("", "-1", "many", "1.5", "18446744073709551616"):
+        driver.fault("setSyncIgnore", "number_of_syncs_to_ignore is no whole number", **one, **most,
+                     number_of_syncs_to_ignore=odd)
+    driver.fault("setSyncIgnore", "number_of_syncs_to_ignore is 4294967296, more than 4294967295", **one, **most,
+                 number_of_syncs_to_ignore="4294967296")
+    driver.fault("setSyncIgnore", "is not a string", **one, **most, number_of_syncs_to_ignore=[1])
+    driver.fault("setMetaDataCacheCapacity", "1 or more", **one, metadata_cache_capacity="0")
+    driver.fault("setMetaDataCacheCapacity", "no whole number", **one, metadata_cache_capacity="all")
+    driver.fault("setMetaDataCacheCapacity", "more than 4294967295", **one, metadata_cache_capacity="99999999999")
+    driver.error(1, "setSyncIgnore", volume_id="gone", number_of_syncs_to_ignore="1", **most)
+    driver.error(1, "setMetaDataCacheCapacity", volume_id="gone")
+    assert driver("setSyncIgnore", **one, number_of_syncs_to_ignore=flushes,
+                  maximum_time_to_ignore_syncs_in_seconds=seconds) == ""
+    assert driver("setMetaDataCacheCapacity", **one, metadata_cache_capacity=pages) == ""
+    own_settings(file, flushes, seconds, pages)
 
 
 def errors(file):
@@ -328,6 +380,9 @@ def redirects(first_file, second_file, page_file):
         for method in ("volumeInfo", "getSCOMultiplier", "volumePerformanceCountersV3", "snapshotsList", "getSyncIgnore"):
             assert here(method, volume_id=volume) == there.address(), method
         assert here("resizeObject", volume_id=volume, volume_size="2MiB") == there.address()
+        assert here("setMetaDataCacheCapacity", volume_id=volume) == there.address()
+        assert here("setSyncIgnore", volume_id=volume, number_of_syncs_to_ignore="1",
+                    maximum_time_to_ignore_syncs_in_seconds="1") == there.address()
         assert here("unlink", target_path=f"/{volume}") == there.address()
         assert there("volumeInfo", volume_id=volume)["vrouter_id"] == there.id
         assert here("volumesList", vrouter_id=there.id) == there.address()

@@ -136,8 +136,11 @@ pub struct DataThread {
     requests: Slots<Request>,
     operations: Slots<Pending>,
     stages: Stages,
-    /// Time of this turn.
+    /// Time of this turn …
     now: Instant,
+    /// … which volumes are told as the time since this.
+    began: Instant,
+    moment: Duration,
     /// Volumes that got an event in this turn.
     touched: Vec<u32>,
     /// Connections with replies to send.
@@ -183,6 +186,8 @@ impl DataThread {
             requests: Slots::default(),
             operations: Slots::default(),
             now: Instant::now(),
+            began: Instant::now(),
+            moment: Duration::ZERO,
             touched: Vec::new(),
             dirty: Vec::new(),
             stalled: Vec::new(),
@@ -214,6 +219,7 @@ impl DataThread {
         let mut completions = std::mem::take(&mut self.completions);
         self.io.wait(timeout, &mut completions)?;
         self.now = Instant::now();
+        self.moment = self.now.saturating_duration_since(self.began);
         for completion in completions.drain(..) {
             self.complete(completion);
         }
@@ -255,7 +261,7 @@ impl DataThread {
         if hosted.leaving.is_some() {
             return;
         }
-        let mut context = Context { pages: &mut self.pages, out: &mut hosted.outputs };
+        let mut context = Context { pages: &mut self.pages, now: self.moment, out: &mut hosted.outputs };
         hosted.volume.handle(event, &mut context);
         let pending = hosted.volume.pending_bytes();
         self.pending_bytes = self.pending_bytes + pending - hosted.pending_bytes;

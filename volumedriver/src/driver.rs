@@ -27,16 +27,18 @@ use uring::Disk;
 use self::directory::{Directory, Entry, Place};
 use crate::data_thread::NewVolume;
 use crate::data_thread::background::{Background, Task, remove_directory};
-use crate::data_thread::letters::{Letter, Removal, ThreadReport, VolumeReport};
+use crate::data_thread::letters::{Letter, Recount, Removal, ThreadReport, VolumeReport};
 use crate::data_thread::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::nbd::handshake::Exports;
 use crate::nbd::listener::{Admission, Attach};
 use crate::parameters::Parameters;
+use crate::performance::Performance;
 use crate::pool::keeper::{Keep, Levels, Pool};
 use crate::pool::ledger::Home;
 use crate::pool::open::SegmentFiles;
 use crate::volume::address::{BootId, VolumeId};
+use crate::volume::own::{OwnChange, OwnSettings};
 
 pub use crate::data_thread::letters::Client;
 pub use crate::names::VolumeName;
@@ -138,6 +140,9 @@ pub struct VolumeInfo {
     pub connections: u32,
     /// Number of the data thread that serves it; 0 for one that is not served.
     pub data_thread: u32,
+    /// Settings of its own; `None` for one that is not served.
+    #[serde(skip)]
+    pub own: Option<OwnSettings>,
 }
 
 /// What a volume did since it was opened.
@@ -151,6 +156,8 @@ pub struct VolumeStats {
     pub writes: u64,
     /// Flushes of clients.
     pub flushes: u64,
+    /// Of these, those that were answered without a sync.
+    pub ignored_flushes: u64,
     /// Trims and write-zeroes of clients.
     pub trims: u64,
     /// Bytes given to clients.
@@ -169,10 +176,14 @@ pub struct VolumeStats {
     pub map_bytes: u64,
     /// Map entries in memory, bytes.
     pub memtable_bytes: u64,
+    /// Pages of its map in memory.
+    pub map_pages: u64,
     /// Clusters that did not match their checksum.
     pub damaged_clusters: u64,
     /// Requests refused for lack of space.
     pub no_space: u64,
+    /// Sizes and times of requests, since it was opened or [`Driver::take_stats`] was asked last.
+    pub performance: Performance,
 }
 
 /// The local disk of the log, bytes.
@@ -307,14 +318,23 @@ impl Driver {
     /// One volume.
     pub fn info(&self, name: &str) -> Result<VolumeInfo, VolumeError> {
         let entry = self.directory.find(name)?;
-        let report = self.describe(&entry)?;
+        let report = self.describe(&entry, Recount::GoOn)?;
         Ok(entry.info(report.as_ref()))
     }
 
     /// What a volume did.
     pub fn stats(&self, name: &str) -> Result<VolumeStats, VolumeError> {
+        self.stats_then(name, Recount::GoOn)
+    }
+
+    /// What a volume did; its [`VolumeStats::performance`] begins from nothing.
+    pub fn take_stats(&self, name: &str) -> Result<VolumeStats, VolumeError> {
+        self.stats_then(name, Recount::FromNothing)
+    }
+
+    fn stats_then(&self, name: &str, recount: Recount) -> Result<VolumeStats, VolumeError> {
         let entry = self.directory.find(name)?;
-        match self.describe(&entry)? {
+        match self.describe(&entry, recount)? {
             Some(report) => Ok(stats(name, &report)),
             None => Err(VolumeError::Halted(entry.halted().unwrap_or_default())),
         }
@@ -330,6 +350,17 @@ impl Driver {
         self.wait(&answer)??;
         entry.set_size(size);
         self.info(name)
+    }
+
+    /// Changes one of a volume's own settings: it holds at once, and is durable when this returns.
+    pub fn change_own(&self, name: &str, change: OwnChange) -> Result<(), VolumeError> {
+        if change == OwnChange::MapPages(Some(0)) {
+            return Err(VolumeError::Invalid("a map needs pages in memory: 1 or more".to_owned()));
+        }
+        let home = self.directory.find(name)?.home()?;
+        let (done, answer) = sync_channel(1);
+        self.post(home, Letter::ChangeOwn { volume: home.volume, change, done })?;
+        self.wait(&answer)?
     }
 
     /// Removes a volume that no client uses. What an interruption leaves of its files is removed by the next start.
@@ -461,10 +492,10 @@ impl Driver {
         })
     }
 
-    fn describe(&self, entry: &Entry) -> Result<Option<VolumeReport>, VolumeError> {
+    fn describe(&self, entry: &Entry, recount: Recount) -> Result<Option<VolumeReport>, VolumeError> {
         let Place::Thread(home) = entry.place else { return Ok(None) };
         let (done, answer) = sync_channel(1);
-        self.post(home, Letter::Describe { volume: Some(home.volume), done })?;
+        self.post(home, Letter::Describe { volume: Some(home.volume), recount, done })?;
         Ok(self.wait(&answer)?.volumes.pop())
     }
 
@@ -472,7 +503,10 @@ impl Driver {
     fn describe_all(&self) -> Vec<ThreadReport> {
         let ask = |mailbox: &Arc<Mailbox<Letter>>| {
             let (done, answer) = sync_channel(1);
-            mailbox.try_post(Letter::Describe { volume: None, done }).ok().map(|()| answer)
+            mailbox
+                .try_post(Letter::Describe { volume: None, recount: Recount::GoOn, done })
+                .ok()
+                .map(|()| answer)
         };
         let answers: Vec<_> = self.mailboxes.iter().map(ask).collect();
         let wait = |answer: Option<Receiver<ThreadReport>>| {
@@ -510,6 +544,7 @@ fn stats(name: &str, report: &VolumeReport) -> VolumeStats {
         reads: counters.reads,
         writes: counters.writes,
         flushes: counters.flushes,
+        ignored_flushes: counters.ignored_flushes,
         trims: counters.empties,
         read_bytes: counters.read_bytes,
         written_bytes: counters.written_bytes,
@@ -519,8 +554,10 @@ fn stats(name: &str, report: &VolumeReport) -> VolumeStats {
         relocated_bytes: counters.relocated_bytes,
         map_bytes: counters.run_bytes,
         memtable_bytes: report.memtable_bytes as u64,
+        map_pages: report.map_pages as u64,
         damaged_clusters: counters.damaged_clusters,
         no_space: counters.no_space,
+        performance: report.performance.clone(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod names;
 pub mod nbd;
 pub mod parameters;
+pub mod performance;
 pub mod pool;
 pub mod recovery;
 pub mod volume;

@@ -6,11 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
+use prometheus::{
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder,
+};
 
 use crate::data_thread::letters::{ThreadReport, VolumeReport};
 use crate::driver::{VolumeInfo, VolumeState};
 use crate::nbd::listener::Admission;
+use crate::performance::Totals;
 use crate::pool::keeper::Levels;
 use crate::volume::Counters;
 
@@ -23,10 +26,11 @@ const BUCKETS: [f64; 16] = [
 /// A total of a volume: name without prefix, help, and where it comes from.
 type Total = (&'static str, &'static str, fn(&Counters) -> u64);
 
-const TOTALS: [Total; 15] = [
+const TOTALS: [Total; 16] = [
     ("reads_total", "Reads of clients.", |c| c.reads),
     ("writes_total", "Writes of clients.", |c| c.writes),
     ("flushes_total", "Flushes of clients.", |c| c.flushes),
+    ("ignored_flushes_total", "Flushes that were answered without a sync.", |c| c.ignored_flushes),
     ("trims_total", "Trims and write-zeroes of clients.", |c| c.empties),
     ("read_bytes_total", "Bytes given to clients.", |c| c.read_bytes),
     ("written_bytes_total", "Bytes taken from clients.", |c| c.written_bytes),
@@ -135,6 +139,8 @@ impl Metrics {
         let stored = gauges("ovs_volume_stored_bytes", "Bytes of log on the local disk.", labels);
         let memtable = gauges("ovs_volume_memtable_bytes", "Map entries in memory.", labels);
         let connections = gauges("ovs_volume_connections", "Clients.", labels);
+        let pages = gauges("ovs_volume_map_pages", "Pages of its map in memory.", labels);
+        let answered = AnswerTotals::new(labels);
         let (mut running, mut halted) = (0, 0);
         for (info, report) in volumes {
             let values: &[&str] = if per_volume { &[&info.name] } else { &[] };
@@ -147,14 +153,48 @@ impl Metrics {
             connections.with_label_values(values).add(i64::from(info.connections));
             let Some(report) = report else { continue };
             memtable.with_label_values(values).add(report.memtable_bytes as i64);
+            pages.with_label_values(values).add(report.map_pages as i64);
+            answered.add(values, &report.totals);
             for (counter, (_, _, value)) in totals.iter().zip(TOTALS) {
                 counter.with_label_values(values).inc_by(value(&report.counters));
             }
         }
         families.extend(totals.iter().flat_map(Collector::collect));
-        families.extend([size, stored, memtable, connections].iter().flat_map(Collector::collect));
+        families.extend([size, stored, memtable, connections, pages].iter().flat_map(Collector::collect));
+        families.extend(answered.requests.collect());
+        families.extend(answered.seconds.collect());
         let states = [("running", running), ("halted", halted)];
         labelled_gauge(families, "ovs_volumes", "Volumes by state.", "state", &states);
+    }
+}
+
+/// Requests of volumes that were answered, and the time that took.
+struct AnswerTotals {
+    requests: IntCounterVec,
+    seconds: CounterVec,
+}
+
+impl AnswerTotals {
+    fn new(labels: &[&str]) -> Self {
+        let labels = [labels, &["op"]].concat();
+        let help = "Time from the moment a volume got clients' requests until it answered, altogether.";
+        let opts = Opts::new("ovs_volume_answer_seconds_total", help);
+        Self {
+            requests: counters(
+                "ovs_volume_answered_total",
+                "Requests of clients answered without an error.",
+                &labels,
+            ),
+            seconds: CounterVec::new(opts, &labels).expect("names and labels are constants and valid"),
+        }
+    }
+
+    fn add(&self, values: &[&str], totals: &Totals) {
+        for (op, total) in [("read", totals.read), ("write", totals.write), ("flush", totals.flush)] {
+            let values = [values, &[op]].concat();
+            self.requests.with_label_values(&values).inc_by(total.events);
+            self.seconds.with_label_values(&values).inc_by(total.usecs as f64 / 1e6);
+        }
     }
 }
 

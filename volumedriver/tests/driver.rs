@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 
 use driver_rig::{CACHE, DISCONNECT, Directory, FLUSH, FUA, READ, Rig, TRIM, WRITE, WRITE_ZEROES, small};
 use volumedriver::driver::{Driver, VolumeError, VolumeName, VolumeState};
+use volumedriver::performance::Performance;
+use volumedriver::volume::own::{OwnChange, SyncIgnore};
 
 const MIB: u64 = 1 << 20;
 
@@ -52,10 +54,31 @@ fn what_is_written_is_read_back_also_by_the_next_start() {
     assert!(rest.is_empty());
     let stats = rig.driver().stats("vm").unwrap();
     assert!(stats.writes >= 3 && stats.written_bytes as usize >= large.len(), "{stats:?}");
+    // Requests as clients made them, however many pieces a write came in.
+    let write = &stats.performance.write;
+    assert_eq!((write.size.events, write.size.min, write.size.max), (3, 512, large.len() as u64));
+    assert_eq!(write.size.sum, large.len() as u64 + 512 + 20_000);
+    assert_eq!(
+        (write.unaligned_size.events, write.usecs.events),
+        (3, 3),
+        "512 and 20,000 bytes are no clusters"
+    );
+    assert!(write.usecs.sum > 0 && write.usecs.min <= write.usecs.max, "{write:?}");
+    let read = &stats.performance.read;
+    assert_eq!((read.size.events, read.size.sum), (2, large.len() as u64 + 20_000));
+    assert_eq!(stats.performance.flush_usecs.events, 1);
+    assert_eq!(rig.driver().take_stats("vm").unwrap().performance, stats.performance);
+    assert_eq!(rig.driver().stats("vm").unwrap().performance, Performance::default());
     let text = rig.driver().metrics_text();
     for sample in [
         "ovs_volume_written_bytes_total{volume=\"vm\"}",
         "ovs_volume_request_seconds_count{op=\"write\",stage=\"log\"} 3",
+        // Also after somebody else counts from nothing.
+        "ovs_volume_answered_total{op=\"write\",volume=\"vm\"} 3",
+        "ovs_volume_answered_total{op=\"flush\",volume=\"vm\"} 1",
+        "ovs_volume_answer_seconds_total{op=\"read\",volume=\"vm\"}",
+        "ovs_volume_ignored_flushes_total{volume=\"vm\"} 0",
+        "ovs_volume_map_pages{volume=\"vm\"}",
         "ovs_scocache_segments{state=\"used\"}",
         "ovs_io_backend{backend=",
     ] {
@@ -71,6 +94,39 @@ fn what_is_written_is_read_back_also_by_the_next_start() {
     assert_eq!(client.read(8 * MIB, 20_000), expected);
     assert_eq!(client.read(64 * MIB, 512), pattern(2, 512));
     assert_eq!(client.read(40 * MIB, 4096), vec![0; 4096]);
+}
+
+/// On a real ring: time that passes without a client brings the sync.
+#[test]
+fn ignored_flushes_are_synced_when_their_time_is_over() {
+    let directory = Directory::new();
+    let rig = Rig::start(&directory.0, small());
+    rig.driver().create_volume(name("vm"), 64 * MIB).unwrap();
+    let set = |flushes, seconds| {
+        rig.driver().change_own("vm", OwnChange::SyncIgnore(SyncIgnore { flushes, seconds })).unwrap();
+    };
+    let stats = || rig.driver().stats("vm").unwrap();
+    set(1000, 3600);
+    let mut client = rig.connect("vm");
+    let mut flushed = |offset: u64| {
+        client.write(0, offset, &pattern(4, 4096));
+        assert_eq!(client.command(0, FLUSH, 0, 0), 0);
+    };
+    flushed(0);
+    let before = stats();
+    assert_eq!((before.ignored_flushes, before.syncs), (0, 1), "there was none before it");
+    (1..10).for_each(|cluster| flushed(cluster * 4096));
+    assert_eq!((stats().ignored_flushes, stats().syncs), (9, 1));
+    set(1000, 1);
+    rig.until("the sync is done", |_| stats().syncs == 2);
+    assert_eq!(stats().flushes, 10);
+    assert_eq!(rig.driver().change_own("other", OwnChange::MapPages(None)), Err(VolumeError::NotFound));
+    let refused = rig.driver().change_own("vm", OwnChange::MapPages(Some(0)));
+    assert!(matches!(refused, Err(VolumeError::Invalid(_))), "{refused:?}");
+    assert_eq!(
+        rig.driver().info("vm").unwrap().own.unwrap().sync_ignore,
+        SyncIgnore { flushes: 1000, seconds: 1 }
+    );
 }
 
 #[test]

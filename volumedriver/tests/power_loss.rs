@@ -2,13 +2,17 @@
 mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use simulation::machine::{Machine, install};
 use simulation::model::{Model, SECTOR, Safety, sector_of};
 use uring::sim::{Fault, FaultOp, SimOptions, SimWorld};
 use volumedriver::volume::Settings;
-use volumedriver::volume::address::BootId;
-use volumedriver::volume::event::{Answer, Emptiness, EmptyKind, Event, Promise, Report, RequestId};
+use volumedriver::volume::address::{BootId, ManifestVersion};
+use volumedriver::volume::event::{
+    Answer, Emptiness, EmptyKind, Event, FlushedBy, Promise, Report, RequestId,
+};
+use volumedriver::volume::own::{OwnChange, OwnSettings, SyncIgnore};
 use volumedriver::volume::replay::{Found, Mark, Verdict};
 
 const VOLUME_BYTES: usize = 1 << 20;
@@ -55,9 +59,10 @@ enum Issued {
         count: usize,
         promise: Promise,
     },
-    /// What was acknowledged when it was issued.
+    /// What was acknowledged when it was issued, and how many flushes might be answered without a sync then.
     Flush {
         covered: BTreeSet<u64>,
+        ignored: usize,
     },
     Read {
         first: usize,
@@ -73,6 +78,49 @@ struct Client {
     /// For reads: the oldest version that each sector may show.
     oldest: HashMap<u64, Vec<u64>>,
     acknowledged: BTreeSet<u64>,
+    /// Flushes that were answered, with what they covered; without those that are known to be durable.
+    flushes: BTreeMap<u64, BTreeSet<u64>>,
+    own: Own,
+}
+
+/// The volume's own settings: what is promised, and what was asked for since.
+#[derive(Default)]
+struct Own {
+    durable: OwnSettings,
+    asked: Vec<(ManifestVersion, OwnSettings)>,
+}
+
+impl Own {
+    /// Changes something.
+    fn change(&mut self, machine: &mut Machine) {
+        let random = |bound: u64| (machine.world.random() % bound) as u32;
+        let change = match random(3) {
+            0 => OwnChange::MapPages((random(2) == 0).then(|| 1 + random(40))),
+            _ => OwnChange::SyncIgnore(SyncIgnore { flushes: random(5), seconds: random(40) }),
+        };
+        let version = machine.change_own(change);
+        self.asked.push((version, machine.volume.own()));
+    }
+
+    /// What a durable manifest has stays.
+    fn note_durable(&mut self, machine: &Machine) {
+        let durable = machine.volume.manifest_durable();
+        let count = self.asked.iter().take_while(|(version, _)| *version <= durable).count();
+        if let Some((_, own)) = self.asked.drain(..count).next_back() {
+            self.durable = own;
+        }
+    }
+
+    /// After a crash: what was promised, or what was asked for later.
+    fn verify(&mut self, found: OwnSettings) -> Result<(), String> {
+        let asked = self.asked.iter().map(|&(_, own)| own);
+        if !asked.chain([self.durable]).any(|own| own == found) {
+            return Err(format!("{found:?} came back, not {:?} or one of {:?}", self.durable, self.asked));
+        }
+        self.durable = found;
+        self.asked.clear();
+        Ok(())
+    }
 }
 
 impl Client {
@@ -84,6 +132,8 @@ impl Client {
             issued: BTreeMap::new(),
             oldest: HashMap::new(),
             acknowledged: BTreeSet::new(),
+            flushes: BTreeMap::new(),
+            own: Own::default(),
         }
     }
 
@@ -125,8 +175,10 @@ impl Client {
                 machine.tell(Event::Empty { request, offset, length: length as u64, kind, promise });
             }
             12..14 => {
-                self.issued.insert(operation, Issued::Flush { covered: self.acknowledged.clone() });
-                machine.tell(Event::Flush { request });
+                let SyncIgnore { flushes, seconds } = machine.volume.own().sync_ignore;
+                let ignored = if seconds == 0 { 0 } else { flushes as usize };
+                self.issued.insert(operation, Issued::Flush { covered: self.acknowledged.clone(), ignored });
+                machine.tell(Event::Flush { request, by: FlushedBy::Client });
             }
             14 => {
                 self.issued.insert(operation, Issued::Status);
@@ -159,8 +211,9 @@ impl Client {
                     self.model.acknowledge(operation, first, count, safety);
                     self.acknowledged.insert(operation);
                 }
-                (Issued::Flush { covered }, Answer::Done) => {
-                    self.model.flushed(&|operation| covered.contains(&operation));
+                (Issued::Flush { covered, ignored }, Answer::Done) => {
+                    self.flushes.insert(operation, covered);
+                    self.flushed(operation, ignored);
                 }
                 (Issued::Read { first, count }, Answer::Data(parts)) => {
                     let bytes = parts.concat();
@@ -180,10 +233,22 @@ impl Client {
         Ok(())
     }
 
+    /// A flush was answered: all that were issued up to it are durable, but for the newest `ignored`.
+    fn flushed(&mut self, operation: u64, ignored: usize) {
+        let durable = self.flushes.range(..=operation).rev().nth(ignored).map(|(&flush, _)| flush);
+        let Some(durable) = durable else { return };
+        let later = self.flushes.split_off(&(durable + 1));
+        for covered in std::mem::replace(&mut self.flushes, later).values() {
+            self.model.flushed(&|operation| covered.contains(&operation));
+        }
+    }
+
     /// Reads the whole volume after a crash and compares it with what must have survived.
     fn verify(&mut self, machine: &mut Machine, survives: Safety) -> Result<(), String> {
         self.issued.clear();
         self.oldest.clear();
+        self.flushes.clear();
+        self.own.verify(machine.volume.own())?;
         let operation = self.next;
         self.next += 1;
         machine.tell(Event::Read { request: RequestId(operation), offset: 0, length: VOLUME_BYTES as u32 });
@@ -211,6 +276,7 @@ struct Seen {
     log_cuts: usize,
     halts: u32,
     changes: u32,
+    ignored_flushes: u64,
 }
 
 /// What happens besides crashes.
@@ -224,6 +290,8 @@ enum Hardship {
     FailedSyncs,
     /// As `FailedWrites`, and the settings change all the time.
     Changes,
+    /// As `FailedWrites`, the volume's own settings change, and time passes.
+    OwnChanges,
 }
 
 /// Makes an operation soon to come fail, now and then.
@@ -282,6 +350,16 @@ fn run(seed: u64, hardship: Hardship, seen: &mut Seen) -> Result<(), String> {
                 machine.set_page_cache(world.random() as usize % (128 << 10));
                 seen.changes += 1;
             }
+            if hardship == Hardship::OwnChanges {
+                match world.random() % 64 {
+                    0 => {
+                        client.own.change(&mut machine);
+                        machine.set_page_cache(world.random() as usize % (256 << 10));
+                    }
+                    1..8 => machine.pass(Duration::from_millis(world.random() % 4000)),
+                    _ => {}
+                }
+            }
             if client.issued.len() < depth {
                 client.issue(&mut machine);
             } else {
@@ -298,6 +376,7 @@ fn run(seed: u64, hardship: Hardship, seen: &mut Seen) -> Result<(), String> {
                 return Err(format!("round {round}: halted: {reason}"));
             }
             client.collect(&mut machine).map_err(|error| format!("round {round}: {error}"))?;
+            client.own.note_durable(&machine);
         }
         world.clear_faults();
         let counters = machine.volume.counters();
@@ -305,6 +384,7 @@ fn run(seed: u64, hardship: Hardship, seen: &mut Seen) -> Result<(), String> {
         seen.scos_freed += counters.scos_freed;
         seen.relocated += counters.relocated_bytes;
         seen.merges += counters.run_bytes;
+        seen.ignored_flushes += counters.ignored_flushes;
         drop(machine);
         if world.random().is_multiple_of(3) {
             world.process_kill();
@@ -363,6 +443,13 @@ fn no_promise_is_broken_while_settings_change() {
     let seen = worlds(Hardship::Changes, 600);
     println!("{} changes", seen.changes);
     assert!(seen.changes > 10_000 && seen.log_cuts > 0 || std::env::var_os("OVS_SEED").is_some());
+}
+
+#[test]
+fn no_promise_is_broken_while_flushes_are_ignored() {
+    let seen = worlds(Hardship::OwnChanges, 1_000);
+    println!("{} flushes were ignored", seen.ignored_flushes);
+    assert!(seen.ignored_flushes > 5_000 && seen.log_cuts > 0 || std::env::var_os("OVS_SEED").is_some());
 }
 
 /// The same seed is the same world: a failing seed can be looked at again.

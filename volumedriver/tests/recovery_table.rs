@@ -9,7 +9,7 @@ use volumedriver::job;
 use volumedriver::recovery::OpenError;
 use volumedriver::volume::Settings;
 use volumedriver::volume::address::{BootId, CLUSTER_SIZE};
-use volumedriver::volume::event::{Answer, Event, Promise, RequestError, RequestId, Stream};
+use volumedriver::volume::event::{Answer, Event, FlushedBy, Promise, RequestError, RequestId, Stream};
 use volumedriver::volume::record::parse_header;
 use volumedriver::volume::replay::{Found, Mark, Verdict};
 
@@ -59,7 +59,7 @@ fn scenario(flushed: u64) -> Scenario {
     for cluster in 0..10 {
         write(&mut machine, cluster);
         if cluster + 1 == flushed {
-            machine.tell(Event::Flush { request: RequestId(99) });
+            machine.tell(Event::Flush { request: RequestId(99), by: FlushedBy::Client });
             machine.settle();
             assert_eq!(machine.replies.pop_front(), Some((RequestId(99), Ok(Answer::Done))));
         }

@@ -28,8 +28,10 @@ pub(super) struct Client {
     pub(super) connection: Key,
     pub(super) kind: RequestKind,
     pub(super) cookie: Cookie,
-    /// First byte of a read or block status.
+    /// First byte.
     pub(super) offset: u64,
+    /// Bytes of data that a read wants or a write has brought.
+    pub(super) bytes: u32,
     /// Bytes of data the reply may have.
     pub(super) reply_bytes: u32,
     /// When the volume got it.
@@ -107,6 +109,18 @@ impl DataThread {
             self.read_bytes -= client.reply_bytes as usize;
         }
         let Some(connection) = self.connections.get_mut(client.connection) else { return };
+        if result.is_ok()
+            && let Some(hosted) = self.volumes.get_mut(connection.volume as usize).and_then(Option::as_mut)
+        {
+            let took = now.saturating_duration_since(client.given);
+            let (performance, bytes) = (hosted.counting.recent(), client.bytes.into());
+            match client.kind {
+                RequestKind::Read => performance.read.count(client.offset, bytes, took),
+                RequestKind::Write => performance.write.count(client.offset, bytes, took),
+                RequestKind::Flush => performance.count_flush(took),
+                RequestKind::Trim | RequestKind::WriteZeroes | RequestKind::Status => {}
+            }
+        }
         connection.unanswered -= 1;
         connection.unanswered_bytes -= client.reply_bytes as usize;
         if connection.phase == Phase::Broken {

@@ -9,6 +9,7 @@ use uring::File;
 use super::letters::{Removed, VolumeFiles};
 use super::reports::Throttles;
 use crate::driver::VolumeError;
+use crate::performance::Counting;
 use crate::volume::Volume;
 use crate::volume::address::{ManifestVersion, RunId, SegmentId};
 use crate::volume::event::Output;
@@ -27,8 +28,8 @@ pub struct NewVolume {
     pub halted: Arc<OnceLock<String>>,
 }
 
-/// A resize whose manifest is not durable yet.
-pub(super) struct Resizing {
+/// A change whose manifest is not durable yet.
+pub(super) struct Awaited {
     pub(super) version: ManifestVersion,
     pub(super) done: SyncSender<Result<(), VolumeError>>,
 }
@@ -55,9 +56,10 @@ pub(super) struct Hosted {
     /// Shares in the thread's sums, as of its last event.
     pub(super) pending_bytes: usize,
     pub(super) memtable_bytes: usize,
-    pub(super) resizing: Vec<Resizing>,
+    pub(super) awaited: Vec<Awaited>,
     pub(super) leaving: Option<Leaving>,
     pub(super) throttles: Throttles,
+    pub(super) counting: Counting,
 }
 
 impl Hosted {
@@ -73,24 +75,25 @@ impl Hosted {
             touched: false,
             in_flight: 0,
             segments: HashSet::new(),
-            resizing: Vec::new(),
+            awaited: Vec::new(),
             leaving: None,
             throttles: Throttles::default(),
+            counting: Counting::default(),
         }
     }
 
-    /// Answers the resizes that are durable, or never will be.
-    pub(super) fn answer_resizes(&mut self) {
+    /// Answers the changes that are durable, or never will be.
+    pub(super) fn answer_awaited(&mut self) {
         let durable = self.volume.manifest_durable();
         let halted = self.volume.halted().map(str::to_owned);
-        self.resizing.retain(|resizing| {
+        self.awaited.retain(|awaited| {
             let result = match &halted {
-                _ if durable >= resizing.version => Ok(()),
+                _ if durable >= awaited.version => Ok(()),
                 Some(reason) => Err(VolumeError::Halted(reason.clone())),
                 None => return true,
             };
             // Who asked may have given up waiting.
-            let _ = resizing.done.try_send(result);
+            let _ = awaited.done.try_send(result);
             false
         });
     }

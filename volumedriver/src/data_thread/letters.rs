@@ -12,9 +12,11 @@ use super::hosted::NewVolume;
 use crate::driver::VolumeError;
 use crate::job::Paths;
 use crate::nbd::listener::Attached;
+use crate::performance::{Performance, Totals};
 use crate::volume::Counters;
 use crate::volume::address::{ManifestVersion, RunId, SegmentId};
 use crate::volume::event::{Failure, JobId, RunsBuilt, Stream};
+use crate::volume::own::{OwnChange, OwnSettings};
 
 /// Where a volume's files are.
 pub type VolumeFiles = Arc<Paths>;
@@ -46,6 +48,15 @@ pub enum Letter {
         /// Gets the result.
         done: SyncSender<Result<(), VolumeError>>,
     },
+    /// Change a volume's own settings, at once; answered when that is durable.
+    ChangeOwn {
+        /// Which.
+        volume: u32,
+        /// What, checked.
+        change: OwnChange,
+        /// Gets the result.
+        done: SyncSender<Result<(), VolumeError>>,
+    },
     /// Stop serving a volume that has no connection; answered when nothing of it is in flight.
     Remove {
         /// Which.
@@ -57,6 +68,8 @@ pub enum Letter {
     Describe {
         /// Only this one.
         volume: Option<u32>,
+        /// What becomes of the counts of requests.
+        recount: Recount,
         /// Gets the answer.
         done: SyncSender<ThreadReport>,
     },
@@ -103,6 +116,15 @@ pub enum Letter {
     },
     /// Finish what is in flight, make it durable, end.
     Shutdown,
+}
+
+/// What becomes of counts that were told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recount {
+    /// They go on.
+    GoOn,
+    /// They begin from nothing.
+    FromNothing,
 }
 
 /// A client of a volume.
@@ -153,8 +175,16 @@ pub struct VolumeReport {
     pub stored_bytes: u64,
     /// What it counted since it was opened.
     pub counters: Counters,
+    /// Settings of its own.
+    pub own: OwnSettings,
+    /// Requests since they were counted from nothing.
+    pub performance: Performance,
+    /// Requests since it was opened.
+    pub(crate) totals: Totals,
     /// Map entries in memory, bytes.
     pub memtable_bytes: usize,
+    /// Pages of its map in memory.
+    pub map_pages: usize,
     /// Why it serves nothing.
     pub halted: Option<String>,
 }

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::answer::Request;
 use super::connection::{Connection, Phase};
-use super::hosted::{Hosted, Leaving, NewVolume, Resizing};
-use super::letters::{Built, Client, Letter, Removed, ThreadReport, VolumeReport};
+use super::hosted::{Awaited, Hosted, Leaving, NewVolume};
+use super::letters::{Built, Client, Letter, Recount, Removed, ThreadReport, VolumeReport};
 use super::{ConnectionCount, DataThread};
 use crate::driver::VolumeError;
 use crate::nbd::listener::Attached;
 use crate::pool::keeper::Keep;
 use crate::volume::Context;
-use crate::volume::event::{Event, RequestError, RequestId};
+use crate::volume::event::{Event, FlushedBy, RequestError, RequestId};
+use crate::volume::own::OwnChange;
 
 /// A shutdown in progress: first the connections end, then every volume is flushed.
 pub(super) struct Ending {
@@ -29,9 +30,13 @@ impl DataThread {
             Letter::Attach { volume, attached, count } => self.attach(volume, *attached, count),
             Letter::Resize { volume, size, done } => self.resize(volume, size, done),
             Letter::Remove { volume, done } => self.remove(volume, done),
-            Letter::Describe { volume, done } => {
+            Letter::ChangeOwn { volume, change, done } => self.change_own(volume, change, done),
+            Letter::Describe { volume, recount, done } => {
                 // Who asked may have given up waiting.
                 let _ = done.try_send(self.describe(volume));
+                if recount == Recount::FromNothing {
+                    self.begin_anew(volume);
+                }
             }
             Letter::Clients { done } => {
                 // Whoever asked may have given up.
@@ -88,6 +93,7 @@ impl DataThread {
             hosted.segments.insert(segment);
             self.segments.insert(segment, file);
         }
+        hosted.volume.limit_pages(&mut self.pages);
         self.memtable_bytes += hosted.memtable_bytes;
         self.pending_bytes += hosted.pending_bytes;
         self.volumes[index] = Some(hosted);
@@ -132,9 +138,9 @@ impl DataThread {
             let _ = done.try_send(Err(VolumeError::Invalid(rule)));
             return;
         }
-        let mut context = Context { pages: &mut self.pages, out: &mut hosted.outputs };
+        let mut context = Context { pages: &mut self.pages, now: self.moment, out: &mut hosted.outputs };
         let version = hosted.volume.resize(size, &mut context);
-        hosted.resizing.push(Resizing { version, done });
+        hosted.awaited.push(Awaited { version, done });
         self.touch(volume);
         // Clients that look again may use it; those that do not go on with what they know.
         for key in self.connections.keys() {
@@ -142,6 +148,36 @@ impl DataThread {
                 && connection.volume == volume
             {
                 connection.decoder.set_size(size);
+            }
+        }
+    }
+
+    fn change_own(&mut self, volume: u32, change: OwnChange, done: SyncSender<Result<(), VolumeError>>) {
+        let Some(hosted) = self.volumes.get_mut(volume as usize).and_then(Option::as_deref_mut) else {
+            let _ = done.try_send(Err(VolumeError::NotFound));
+            return;
+        };
+        if let Some(reason) = hosted.volume.halted() {
+            let _ = done.try_send(Err(VolumeError::Halted(reason.to_owned())));
+            return;
+        }
+        let mut context = Context { pages: &mut self.pages, now: self.moment, out: &mut hosted.outputs };
+        let version = hosted.volume.change_own(change, &mut context);
+        hosted.awaited.push(Awaited { version, done });
+        if self.trim_pages() {
+            self.next_tick.get_or_insert(self.now + self.options.tick);
+        }
+        // The end of the turn has synced what may be owed no longer.
+        self.touch(volume);
+    }
+
+    /// Counts requests of all volumes, or one, from nothing.
+    fn begin_anew(&mut self, only: Option<u32>) {
+        for (index, hosted) in self.volumes.iter_mut().enumerate() {
+            if let Some(hosted) = hosted
+                && only.is_none_or(|only| only as usize == index)
+            {
+                hosted.counting.begin_anew();
             }
         }
     }
@@ -174,6 +210,7 @@ impl DataThread {
         let Some(hosted) = self.volumes[volume as usize].take() else { return };
         self.pending_bytes -= hosted.pending_bytes;
         self.memtable_bytes -= hosted.memtable_bytes;
+        self.pages.set_limit(hosted.volume.id(), None);
         if let Some(leaving) = hosted.leaving {
             let segments = hosted.segments.into_iter().collect();
             let _ = leaving.done.try_send(Removed { segments });
@@ -190,7 +227,11 @@ impl DataThread {
                 size: hosted.volume.size(),
                 stored_bytes: hosted.volume.stored_bytes(),
                 counters: hosted.volume.counters(),
+                own: hosted.volume.own(),
+                performance: hosted.counting.since(),
+                totals: hosted.counting.totals(),
                 memtable_bytes: hosted.memtable_bytes,
+                map_pages: self.pages.pages_of(hosted.volume.id()),
                 halted: hosted.volume.halted().map(str::to_owned),
             })
         });
@@ -208,7 +249,7 @@ impl DataThread {
         });
         let Some((_, index)) = largest.max() else { return };
         let Some(hosted) = self.volumes[index].as_deref_mut() else { return };
-        let mut context = Context { pages: &mut self.pages, out: &mut hosted.outputs };
+        let mut context = Context { pages: &mut self.pages, now: self.moment, out: &mut hosted.outputs };
         // Its log is synced at the end of the turn.
         if hosted.volume.freeze(&mut context) {
             self.touch(index as u32);
@@ -294,7 +335,8 @@ impl DataThread {
             if self.hosted(volume).is_some_and(|hosted| hosted.leaving.is_none()) {
                 flushes += 1;
                 let request = self.requests.insert(Request::Final { volume });
-                self.deliver(volume, Event::Flush { request: RequestId(request.0) });
+                let request = RequestId(request.0);
+                self.deliver(volume, Event::Flush { request, by: FlushedBy::Shutdown });
             }
         }
         // Clients used up the first wait; the flushes get one of their own.

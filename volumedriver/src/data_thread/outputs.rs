@@ -39,10 +39,10 @@ impl DataThread {
             let Some(hosted) = self.volumes.get_mut(volume as usize).and_then(Option::as_deref_mut) else {
                 continue;
             };
-            let mut context = Context { pages: &mut self.pages, out: &mut hosted.outputs };
+            let mut context = Context { pages: &mut self.pages, now: self.moment, out: &mut hosted.outputs };
             hosted.volume.finish_turn(&mut context);
             hosted.touched = false;
-            hosted.answer_resizes();
+            hosted.answer_awaited();
             if self.next_tick.is_none() && hosted.volume.wants_ticks() {
                 self.next_tick = Some(self.now + self.options.tick);
             }

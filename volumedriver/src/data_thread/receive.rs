@@ -11,7 +11,7 @@ use super::stages::{RequestKind, Stage};
 use super::{DataThread, Pending};
 use crate::nbd::protocol::{Cookie, Errno};
 use crate::nbd::transmission::{self, Item, Operation};
-use crate::volume::event::{Emptiness, EmptyKind, Event, Promise, RequestId};
+use crate::volume::event::{Emptiness, EmptyKind, Event, FlushedBy, Promise, RequestId};
 
 /// Extents of one answer to a block status request.
 const EXTENTS_MAX: usize = 4096;
@@ -174,12 +174,16 @@ impl DataThread {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let volume = connection.volume;
         let request = match (connection.open_write, last) {
-            (None, true) => self.new_request(key, RequestKind::Write, cookie, 0, 0),
+            (None, true) => {
+                let request = self.new_request(key, RequestKind::Write, cookie, offset, 0);
+                self.note_written(request, data.len());
+                request
+            }
             (open, last) => {
                 let whole = match open {
                     Some(whole) => whole,
                     None => {
-                        let whole = self.new_request(key, RequestKind::Write, cookie, 0, 0);
+                        let whole = self.new_request(key, RequestKind::Write, cookie, offset, 0);
                         if let Some(Request::Client(client)) = self.requests.get_mut(whole) {
                             client.incomplete = true;
                         }
@@ -190,6 +194,7 @@ impl DataThread {
                     client.pieces += 1;
                     client.incomplete = !last;
                 }
+                self.note_written(whole, data.len());
                 if let Some(connection) = self.connections.get_mut(key) {
                     connection.open_write = (!last).then_some(whole);
                 }
@@ -197,6 +202,13 @@ impl DataThread {
             }
         };
         self.deliver(volume, Event::Write { request: RequestId(request.0), offset, data, promise });
+    }
+
+    /// A write has so many bytes more.
+    fn note_written(&mut self, key: Key, bytes: usize) {
+        if let Some(Request::Client(client)) = self.requests.get_mut(key) {
+            client.bytes += bytes as u32;
+        }
     }
 
     /// A request without payload.
@@ -225,7 +237,7 @@ impl DataThread {
                 self.read_bytes += length as usize;
                 Event::Read { request: id, offset, length }
             }
-            Operation::Flush => Event::Flush { request: id },
+            Operation::Flush => Event::Flush { request: id, by: FlushedBy::Client },
             Operation::Trim { fua } => Event::Empty {
                 request: id,
                 offset,
@@ -271,6 +283,7 @@ impl DataThread {
             kind,
             cookie,
             offset,
+            bytes: reply_bytes,
             reply_bytes,
             given: now,
             pieces: 0,

@@ -32,7 +32,7 @@ impl DataThread {
         let Some(hosted) = self.volumes.get_mut(volume as usize).and_then(Option::as_deref_mut) else {
             return;
         };
-        let mut context = Context { pages: &mut self.pages, out: &mut hosted.outputs };
+        let mut context = Context { pages: &mut self.pages, now: self.moment, out: &mut hosted.outputs };
         hosted.volume.set_settings(self.options.settings.clone(), &mut context);
         self.touch(volume);
     }

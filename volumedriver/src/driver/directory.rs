@@ -95,6 +95,7 @@ impl Entry {
                 Place::Thread(home) => home.thread,
                 Place::Nowhere => 0,
             },
+            own: report.map(|report| report.own),
         }
     }
 }

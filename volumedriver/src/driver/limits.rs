@@ -86,7 +86,9 @@ pub(super) fn thread_options(
         volume_write_bytes: (write_bytes / VOLUME_WRITE_SHARE).max(1 << 20),
         write_bytes,
         memtable_bytes: manager.memtable_limit.bytes() as usize / threads,
-        page_cache_bytes: manager.metadata_cache_capacity as usize * CLUSTER_SIZE / threads,
+        page_cache_bytes: (manager.metadata_cache_capacity as usize / threads)
+            .max(settings.map_pages_min as usize)
+            * CLUSTER_SIZE,
         send_timeout: parameters.nbd.nbd_send_timeout_ms.duration(),
         tick: TICK,
         shutdown_timeout: manager.shutdown_timeout_ms.duration(),

@@ -65,7 +65,7 @@ sections! {
         max_volume_size: ByteSize = ByteSize::tib(64), Dynamic, range 512..=140_737_421_205_504;
         /// Size of a cluster, the unit of the map. No other value is supported.
         default_cluster_size: u32 = 4096, Immutable, unit "bytes", range 4096..=4096;
-        /// Pages of the maps, 4 KiB each, kept in memory by the whole process.
+        /// Pages of the maps, 4 KiB each, kept in memory by the whole process. Each data thread keeps 64 in any case.
         metadata_cache_capacity: u32 = 32_768, Dynamic, unit "pages", range 64..=16 << 20;
         /// Memory of all volumes for map entries that are not yet in a run; at the limit the largest is written out.
         memtable_limit: ByteSize = ByteSize::mib(256), Dynamic, range 1 << 20..=64 << 30;

@@ -215,6 +215,7 @@ impl Volume {
             incarnations: checkpoint.incarnations.clone(),
             scos,
             levels: self.map.levels().to_vec(),
+            own: self.own,
         }
     }
 

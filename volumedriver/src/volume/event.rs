@@ -62,7 +62,7 @@ pub enum Event<'a> {
     /// write-zeroes (either kind; exact to the byte).
     Empty { request: RequestId, offset: u64, length: u64, kind: EmptyKind, promise: Promise },
     /// Everything acknowledged so far shall survive power loss.
-    Flush { request: RequestId },
+    Flush { request: RequestId, by: FlushedBy },
     /// A client asks what is allocated.
     Status { request: RequestId, offset: u64, length: u64, extents_max: usize },
     /// A record reached its segment, or did not.
@@ -81,6 +81,15 @@ pub enum Event<'a> {
     RunsBuilt { job: JobId, result: Result<RunsBuilt, Failure> },
     /// Time passed, or the pool's level changed.
     Tick { space: SpaceView },
+}
+
+/// Who wants an [`Event::Flush`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushedBy {
+    /// A client: the volume's own settings may let it be answered without a sync.
+    Client,
+    /// The shell, before it ends: always done.
+    Shutdown,
 }
 
 /// How exact an [`Event::Empty`] is.

@@ -10,10 +10,12 @@ use super::address::{
     ClusterAddress, Incarnation, ManifestVersion, RunId, ScoNumber, SegmentId, Sequence, VolumeId,
 };
 use super::event::{Failure, Stream};
+use super::own::{OwnSettings, SyncIgnore};
 use super::run::RunInfo;
 
 const MAGIC: &[u8; 8] = b"OVSMANIF";
-const VERSION: u32 = 1;
+/// What is written. The one before it ended with the levels.
+const VERSION: u32 = 2;
 const HEADER: usize = 24;
 /// Bytes of a manifest at most.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
@@ -78,6 +80,8 @@ pub struct Manifest {
     pub scos: Vec<ScoEntry>,
     /// Runs by level, level 0 newest first.
     pub levels: Vec<Vec<RunInfo>>,
+    /// Settings of this volume alone.
+    pub own: OwnSettings,
 }
 
 impl Manifest {
@@ -94,6 +98,7 @@ impl Manifest {
             incarnations: Vec::new(),
             scos: Vec::new(),
             levels: Vec::new(),
+            own: OwnSettings::default(),
         }
     }
 
@@ -132,13 +137,11 @@ impl Manifest {
             out.u32(runs.len() as u32);
             runs.iter().for_each(|run| encode_run(&mut out, run));
         }
+        out.u32(self.own.sync_ignore.flushes);
+        out.u32(self.own.sync_ignore.seconds);
+        out.u32(self.own.map_pages.unwrap_or(0));
         let mut bytes = out.0;
-        let length = bytes.len() as u64;
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[16..24].copy_from_slice(&length.to_le_bytes());
-        let crc = super::bytes::crc_without(&bytes, 12);
-        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        seal(&mut bytes, VERSION);
         bytes
     }
 
@@ -152,13 +155,14 @@ impl Manifest {
             return Err(wrong("checksum mismatch"));
         }
         let version = super::bytes::u32_at(bytes, 8);
-        if version != VERSION {
-            return Err(wrong(&format!("version {version} is not known, this program reads {VERSION}")));
+        if !(1..=VERSION).contains(&version) {
+            return Err(wrong(&format!("version {version} is not known, this program reads 1 to {VERSION}")));
         }
         if super::bytes::u64_at(bytes, 16) != bytes.len() as u64 {
             return Err(wrong("length mismatch"));
         }
-        let manifest = decode_body(&bytes[HEADER..]).ok_or_else(|| wrong("content breaks the format"))?;
+        let manifest =
+            decode_body(&bytes[HEADER..], version).ok_or_else(|| wrong("content breaks the format"))?;
         manifest.check().map_err(|what| wrong(&what))?;
         Ok(manifest)
     }
@@ -193,6 +197,16 @@ impl Manifest {
     }
 }
 
+/// Fills in the header.
+fn seal(bytes: &mut [u8], version: u32) {
+    let length = bytes.len() as u64;
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
+    bytes[16..24].copy_from_slice(&length.to_le_bytes());
+    let crc = super::bytes::crc_without(bytes, 12);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
 fn encode_run(out: &mut Writer, run: &RunInfo) {
     out.u64(run.id.0);
     out.u64(run.first.0);
@@ -219,7 +233,13 @@ fn decode_run(input: &mut Reader<'_>) -> Option<RunInfo> {
     sane.then_some(run)
 }
 
-fn decode_body(bytes: &[u8]) -> Option<Manifest> {
+fn decode_own(input: &mut Reader<'_>) -> Option<OwnSettings> {
+    let sync_ignore = SyncIgnore { flushes: input.u32()?, seconds: input.u32()? };
+    let map_pages = Some(input.u32()?).filter(|&pages| pages > 0);
+    Some(OwnSettings { sync_ignore, map_pages })
+}
+
+fn decode_body(bytes: &[u8], format: u32) -> Option<Manifest> {
     let mut input = Reader(bytes);
     let id = VolumeId(input.take(16)?.try_into().ok()?);
     let name_length = input.u32()? as usize;
@@ -253,6 +273,7 @@ fn decode_body(bytes: &[u8]) -> Option<Manifest> {
         })
     })?;
     let levels = input.list(|input| input.list(decode_run))?;
+    let own = if format == 1 { OwnSettings::default() } else { decode_own(&mut input)? };
     let replay = ReplayStart { sequence, previous_crc, place };
     let done = input.0.is_empty();
     done.then_some(Manifest {
@@ -266,6 +287,7 @@ fn decode_body(bytes: &[u8]) -> Option<Manifest> {
         incarnations,
         scos,
         levels,
+        own,
     })
 }
 
@@ -341,6 +363,7 @@ mod tests {
             }],
             scos: vec![sco(3, 100, Stream::Log), sco(8, 2, Stream::Relocation)],
             levels: vec![vec![run(7, 0, 50), run(6, 3, 9)], vec![run(1, 0, 10), run(2, 10, 20)]],
+            own: OwnSettings { sync_ignore: SyncIgnore { flushes: 10, seconds: 20 }, map_pages: Some(256) },
             ..Manifest::create(VolumeId([6; 16]), "näme".into(), 10 << 30)
         }
     }
@@ -377,5 +400,37 @@ mod tests {
         assert_eq!(crc32fast::hash(&sample().encode()), GOLDEN);
     }
 
-    const GOLDEN: u32 = 2_016_023_058;
+    const GOLDEN: u32 = 3_586_031_529;
+
+    /// Bytes of the settings at the end.
+    const OWN: usize = 12;
+
+    /// What version 1 wrote of the sample.
+    fn of_version_1() -> Vec<u8> {
+        let mut bytes = sample().encode();
+        bytes.truncate(bytes.len() - OWN);
+        seal(&mut bytes, 1);
+        bytes
+    }
+
+    #[test]
+    fn a_manifest_of_version_1_has_no_settings_of_its_own() {
+        let old = of_version_1();
+        assert_eq!(crc32fast::hash(&old), 2_016_023_058, "the golden bytes of version 1");
+        assert_eq!(Manifest::decode(&old), Ok(Manifest { own: OwnSettings::default(), ..sample() }));
+    }
+
+    #[test]
+    fn other_versions_are_refused_by_their_numbers() {
+        for version in [0, VERSION + 1] {
+            let mut bytes = sample().encode();
+            seal(&mut bytes, version);
+            let said = Manifest::decode(&bytes).expect_err("unknown").to_string();
+            assert!(said.contains(&format!("version {version} is not known")), "{said}");
+            assert!(said.contains(&format!("1 to {VERSION}")), "{said}");
+        }
+        let mut short = of_version_1();
+        seal(&mut short, VERSION);
+        assert!(Manifest::decode(&short).is_err(), "without settings");
+    }
 }

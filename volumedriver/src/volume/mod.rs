@@ -8,7 +8,8 @@
 //!    its entries were synced (`checkpoint`).
 //! 4. The stack of runs moves by one manifest at a time (`checkpoint`).
 //! 5. An acknowledged write is in a memtable or a run, and in a record whose predecessors were all written (`write`).
-//! 6. A flush is answered only when every record before it is durable (`durability`).
+//! 6. A flush is answered only when every record before it is durable, but for as many as the volume's own settings
+//!    allow (`durability`).
 //! 7. Nothing is given back to the pool before a durable manifest stopped naming it (`checkpoint`).
 //! 8. A cluster moves only if the map still refers to its old place at the moment of the change (`compaction`).
 
@@ -26,6 +27,7 @@ pub mod manifest;
 mod map;
 mod memtable;
 pub mod merge;
+pub mod own;
 mod page_cache;
 mod read;
 pub mod record;
@@ -38,6 +40,7 @@ mod victim;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use address::{BootId, Incarnation, ManifestVersion, RunId, SegmentId, VolumeId};
 use checkpoint::Checkpoint;
@@ -47,6 +50,7 @@ use event::{Event, Output, Report, RequestError, RequestId, SpaceView, Stream};
 use log::{Author, Log};
 use manifest::Manifest;
 use map::Map;
+use own::{OwnChange, OwnSettings};
 use read::Reads;
 use sco::ScoTable;
 use write::{Owner, Writes};
@@ -59,6 +63,8 @@ pub use settings::Settings;
 pub struct Context<'a> {
     /// Pages of runs, shared by the volumes of the thread.
     pub pages: &'a mut PageCache,
+    /// Time since any moment that stays the same; never less than before.
+    pub now: Duration,
     /// Outputs are appended here.
     pub out: &'a mut Vec<Output>,
 }
@@ -72,6 +78,8 @@ pub struct Counters {
     pub writes: u64,
     /// Flushes begun.
     pub flushes: u64,
+    /// Of these, those that were answered without a sync.
+    pub ignored_flushes: u64,
     /// Trims and write-zeroes begun.
     pub empties: u64,
     /// Bytes given to clients.
@@ -106,6 +114,7 @@ pub struct Volume {
     name: String,
     size: u64,
     settings: Arc<Settings>,
+    own: OwnSettings,
     author: Author,
     map: Map,
     scos: ScoTable,
@@ -132,6 +141,7 @@ impl Volume {
             id: manifest.id,
             name: manifest.name.clone(),
             size: manifest.size,
+            own: manifest.own,
             author: Author { volume: manifest.id, boot, incarnation },
             map: Map::new(manifest.id, manifest.levels.clone()),
             scos: ScoTable::from_entries(&manifest.scos),
@@ -160,7 +170,7 @@ impl Volume {
             Event::Empty { request, offset, length, kind, promise } => {
                 self.empty(Owner { request, promise }, offset, length, kind, cx);
             }
-            Event::Flush { request } => self.flush(request, cx),
+            Event::Flush { request, by } => self.flush(request, by, cx),
             Event::Status { request, offset, length, extents_max } => {
                 self.status(request, offset, length, extents_max, cx);
             }
@@ -205,7 +215,7 @@ impl Volume {
             Event::Read { request, .. }
             | Event::Write { request, .. }
             | Event::Empty { request, .. }
-            | Event::Flush { request }
+            | Event::Flush { request, .. }
             | Event::Status { request, .. } => fail(request, RequestError::Halted, cx),
             Event::RecordWritten { .. }
             | Event::Synced { .. }
@@ -255,6 +265,27 @@ impl Volume {
         let version = self.checkpoint.want_manifest();
         self.write_manifest_if_due(cx);
         version
+    }
+
+    /// Settings of this volume alone.
+    pub fn own(&self) -> OwnSettings {
+        self.own
+    }
+
+    /// Changes one of them, from now on; durable once [`Self::manifest_durable`] reached the version returned.
+    pub fn change_own(&mut self, change: OwnChange, cx: &mut Context<'_>) -> ManifestVersion {
+        self.own = self.own.with(change);
+        self.limit_pages(cx.pages);
+        let version = self.checkpoint.want_manifest();
+        self.write_manifest_if_due(cx);
+        version
+    }
+
+    /// Tells the cache how many pages this volume may have there. The shell calls it for a volume that it begins to
+    /// serve.
+    pub fn limit_pages(&self, pages: &mut PageCache) {
+        let most = self.own.map_pages.map(|pages| pages.max(self.settings.map_pages_min));
+        pages.set_limit(self.id, most);
     }
 
     /// Works within other limits from now on. What is in flight goes on as it was begun; what waited for a higher limit
@@ -325,6 +356,7 @@ impl Volume {
         self.halted.is_none()
             && (self.writes.waits_for_space()
                 || self.checkpoint.is_resting()
+                || self.owes_sync()
                 || self.compaction_wants_ticks())
     }
 

@@ -49,6 +49,9 @@ pub struct Settings {
     pub compaction_idle_bytes: u64,
     /// Look-ups of one block status request at most.
     pub status_lookups: usize,
+    /// Pages of its map that a volume may always have in memory. One look-up needs two for each run of level 0 and for
+    /// each deeper level, all at the same time: with fewer it would never end.
+    pub map_pages_min: u32,
 }
 
 impl Default for Settings {
@@ -76,6 +79,7 @@ impl Default for Settings {
             compaction_records_in_flight: 4,
             compaction_idle_bytes: 4 << 20,
             status_lookups: 16_384,
+            map_pages_min: 64,
         }
     }
 }

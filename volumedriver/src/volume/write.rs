@@ -444,7 +444,7 @@ impl Volume {
         // FUA on the record alone is enough only if all before it is durable.
         let alone = self.log.in_flight.is_empty() && self.log.durable_through == self.log.completed_through;
         let asked = self.log.owners.iter().any(|owner| owner.promise == Promise::Durable);
-        let durable = alone && (asked || self.durability.expects_flush());
+        let durable = alone && (asked || self.expects_flush(cx.now));
         let promise = if durable { Promise::Durable } else { Promise::Written };
         self.durability.note_record();
         if let Some(output) = self.log.hand_out(&self.author, promise) {

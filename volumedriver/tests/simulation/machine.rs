@@ -9,10 +9,11 @@ use uring::sim::SimWorld;
 use uring::{AlignedBuf, Completion, Disk, Durability, File, Io, Op, OpenMode};
 use volumedriver::job::{self, Paths};
 use volumedriver::recovery::{self, OpenError, RecoveryReport};
-use volumedriver::volume::address::{BootId, RunId, SegmentId, VolumeId};
+use volumedriver::volume::address::{BootId, ManifestVersion, RunId, SegmentId, VolumeId};
 use volumedriver::volume::event::{
     Answer, Event, Failure, Output, Promise, Report, RequestError, RequestId, SpaceView, Stream,
 };
+use volumedriver::volume::own::OwnChange;
 use volumedriver::volume::{Context, PageCache, Settings, Volume};
 
 /// Segments kept for compaction.
@@ -36,6 +37,8 @@ pub struct Machine {
     pool: Pool,
     paths: Paths,
     pages: PageCache,
+    /// What the volume is told of the time.
+    now: Duration,
     runs: HashMap<RunId, Arc<dyn File>>,
     pending: HashMap<u64, Output>,
     jobs: Vec<Output>,
@@ -97,6 +100,8 @@ impl Machine {
         for run in volume.runs().collect::<Vec<_>>() {
             runs.insert(run, disk.open(&paths.run(run), OpenMode::Direct).map_err(failed)?);
         }
+        let mut pages = PageCache::new(64 << 10);
+        volume.limit_pages(&mut pages);
         Ok(Self {
             world: world.clone(),
             volume,
@@ -107,7 +112,8 @@ impl Machine {
             io,
             pool: Pool { files, free },
             paths,
-            pages: PageCache::new(64 << 10),
+            pages,
+            now: Duration::from_secs(1000),
             runs,
             pending: HashMap::new(),
             jobs: Vec::new(),
@@ -119,7 +125,7 @@ impl Machine {
     /// Gives the volume an event, then ends the turn with some probability, so that turns hold several events.
     pub fn tell(&mut self, event: Event<'_>) {
         let mut out = Vec::new();
-        let mut cx = Context { pages: &mut self.pages, out: &mut out };
+        let mut cx = Context { pages: &mut self.pages, now: self.now, out: &mut out };
         self.volume.handle(event, &mut cx);
         if !self.world.random().is_multiple_of(3) {
             self.volume.finish_turn(&mut cx);
@@ -138,17 +144,38 @@ impl Machine {
 
     pub fn freeze(&mut self) {
         let mut out = Vec::new();
-        self.volume.freeze(&mut Context { pages: &mut self.pages, out: &mut out });
+        self.volume.freeze(&mut Context { pages: &mut self.pages, now: self.now, out: &mut out });
         self.take(out);
     }
 
     /// Other limits between two turns.
     pub fn set_settings(&mut self, settings: Settings) {
         let mut out = Vec::new();
-        let mut cx = Context { pages: &mut self.pages, out: &mut out };
+        let mut cx = Context { pages: &mut self.pages, now: self.now, out: &mut out };
         self.volume.set_settings(Arc::new(settings), &mut cx);
         self.volume.finish_turn(&mut cx);
         self.take(out);
+    }
+
+    /// Another setting of the volume's own; the manifest version that will have it.
+    pub fn change_own(&mut self, change: OwnChange) -> ManifestVersion {
+        let mut out = Vec::new();
+        let mut cx = Context { pages: &mut self.pages, now: self.now, out: &mut out };
+        let version = self.volume.change_own(change, &mut cx);
+        self.volume.finish_turn(&mut cx);
+        self.pages.trim(usize::MAX);
+        self.take(out);
+        version
+    }
+
+    /// Time passes; nobody is told before the next event.
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Pages of the volume's map in memory.
+    pub fn map_pages(&self) -> usize {
+        self.pages.pages_of(self.volume.id())
     }
 
     /// Another bound of the page cache; pages beyond it go at once or later.
@@ -159,7 +186,7 @@ impl Machine {
 
     pub fn end_turn(&mut self) {
         let mut out = Vec::new();
-        self.volume.finish_turn(&mut Context { pages: &mut self.pages, out: &mut out });
+        self.volume.finish_turn(&mut Context { pages: &mut self.pages, now: self.now, out: &mut out });
         self.take(out);
     }
 
