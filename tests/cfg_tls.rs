@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use cli_node::{Printed, ended, ovs};
-use harness::cfg::free_url;
+use harness::cfg::lasting_url;
 use harness::place::Place;
 use harness::process;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -58,7 +58,7 @@ struct Member {
 
 impl Member {
     fn start(directory: &Path, arguments: &[&str]) -> Member {
-        let (client, peer) = (free_url(), free_url());
+        let (client, peer) = (lasting_url(), lasting_url());
         let secure = |url: &str, flag: &str| {
             if arguments.contains(&flag) { url.replace("http://", "https://") } else { url.to_owned() }
         };
