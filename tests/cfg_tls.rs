@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use cli_node::{Printed, ended, ovs};
 use harness::certificates::Authority;
-use harness::cfg::free_url;
+use harness::cfg::lasting_url;
 use harness::place::Place;
 use harness::process;
 
@@ -23,7 +23,7 @@ struct Member {
 
 impl Member {
     fn start(directory: &Path, arguments: &[&str]) -> Member {
-        let (client, peer) = (free_url(), free_url());
+        let (client, peer) = (lasting_url(), lasting_url());
         let secure = |url: &str, flag: &str| {
             if arguments.contains(&flag) { url.replace("http://", "https://") } else { url.to_owned() }
         };

@@ -55,7 +55,7 @@ fn metrics_and_health_are_there_and_nothing_else() {
 #[test]
 fn a_client_that_sends_nothing_is_closed() {
     let directory = DataDir::small();
-    directory.configure("http", &json!({"http_read_timeout_ms": 200}));
+    directory.configure("http", &json!({"http_read_timeout_ms": 2000}));
     let node = directory.up(&[]);
     let mut stream = http(&directory);
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").expect("sent");
@@ -74,7 +74,7 @@ fn a_client_that_sends_nothing_is_closed() {
 #[test]
 fn connections_over_the_limit_wait_for_their_turn() {
     let directory = DataDir::small();
-    directory.configure("http", &json!({"http_max_connections": 1, "http_read_timeout_ms": 500}));
+    directory.configure("http", &json!({"http_max_connections": 1, "http_read_timeout_ms": 2000}));
     let node = directory.up(&[]);
     let idle = http(&directory);
     // Answered after the idle one has been closed.

@@ -4,13 +4,14 @@ mod cli_node;
 mod config_store;
 #[path = "../cfg/client/tests/etcd/mod.rs"]
 mod etcd;
+mod harness;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use config_store::ConfigStore;
+use harness::tree::Tree;
 use serde_json::{Value, json};
 
 const SECRET: &str = "tr0ub4dor";
@@ -180,15 +181,11 @@ fn a_large_change_that_was_killed_goes_on() {
     let directory = etcd::Directory::new();
     let path = directory.path("import.json");
     std::fs::write(&path, file).expect("written");
+    let tree = Tree::open(&format!("http://{}", store.cluster.endpoints[0]));
     let mut import = store.command(&["import", path.to_str().expect("text")]);
     let mut import = import.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
-    let begin = Instant::now();
     // With the first keys the journal is complete and most of it is left.
-    while !store.cluster.ctl(&["get", "/many/00000"]).contains("xxx") {
-        assert!(begin.elapsed() < Duration::from_secs(120));
-        // sleep: another process writes its first key; bounded.
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    tree.awaited("/many/00000", |value| value.is_array().then_some(()));
     import.kill().expect("killed");
     import.wait().expect("ended");
     let journals = store.json(&["resume"]);

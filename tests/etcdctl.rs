@@ -9,7 +9,7 @@ mod ctl;
 use std::time::Duration;
 
 use ctl::{Ctl, Live};
-use harness::cfg::{Server, free_url};
+use harness::cfg::{Server, lasting_url};
 use harness::process;
 
 /// Runs a test with each server.
@@ -184,7 +184,7 @@ fn leases_hold_keys() {
 
         // A lease that nobody renews goes, and its key with it.
         let watch = ctl.live(&["watch", "short", "--rev", "1"]);
-        let id = lease(ctl, "3");
+        let id = lease(ctl, "6");
         ctl.says(&["put", "short", "v", "--lease", &id], &["OK"]);
         watch.says(&["PUT", "short", "v", "DELETE", "short", ""]);
         ctl.says(&["lease", "list"], &["found 0 leases"]);
@@ -260,7 +260,7 @@ fn members_come_and_go() {
         let json = ctl.json(&["member", "list"]);
         assert_eq!(json["members"][0]["name"], "one");
 
-        let (url, other_url) = (free_url(), free_url());
+        let (url, other_url) = (lasting_url(), lasting_url());
         let said = ctl.ok(&["member", "add", "two", "--learner", "--peer-urls", &url]);
         // In a column of its own width.
         let id = said.split_whitespace().nth(1).expect("an id").to_owned();

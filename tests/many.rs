@@ -30,7 +30,8 @@ fn a_thousand_volumes_in_one_process() {
     let with_all = (0..COUNT).fold(setup.clone(), |setup, i| setup.volume(&name(i), GIB));
     let begun = Instant::now();
     let server = with_all.start();
-    eprintln!("{COUNT} volumes created and started in {:?}", begun.elapsed());
+    let created = begun.elapsed();
+    eprintln!("{COUNT} volumes created and started in {created:?}");
 
     // Found again without being named.
     server.shut_down();
@@ -44,7 +45,8 @@ fn a_thousand_volumes_in_one_process() {
         alone / MIB,
         idle / MIB
     );
-    assert!(server.time_to_ready() < Duration::from_secs(30), "a start takes {:?}", server.time_to_ready());
+    // On a machine with other work, too.
+    assert!(server.time_to_ready() < created, "to find them takes longer than to make them");
     assert!(each < 128 * 1024, "an idle volume costs {} KiB", each / 1024);
 
     let list = setup.ovs_ok(&["volume", "list", "--json"]);

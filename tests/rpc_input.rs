@@ -279,38 +279,49 @@ fn mutated_requests_never_harm() {
     rpc.is_well();
 }
 
+/// 512 connections: some say nothing, some part of the head, some part of the body.
+fn slow(rpc: &Rpc, request: &str) -> Vec<TcpStream> {
+    let begin = |number: usize| {
+        let mut stream = rpc.connect();
+        let part = [0, 20, request.len() - 7][number % 3];
+        stream.write_all(&request.as_bytes()[..part]).expect("sent");
+        stream
+    };
+    (0..512).map(begin).collect()
+}
+
 #[test]
-fn slow_clients_and_512_connections_hold_up_nobody() {
+fn slow_clients_and_512_connections_hold_up_no_volume() {
     let directory = DataDir::small();
-    directory.configure("xmlrpc", &json!({"xmlrpc_read_timeout_ms": 3000}));
+    // None of them is sent away as long as this test may take.
+    directory.configure("xmlrpc", &json!({"xmlrpc_read_timeout_ms": 600_000}));
     let _node = directory.up(&["--volume", "one=8MiB"]);
     let rpc = Rpc::of(&directory);
     let mut client = volume_client(&directory);
-    let request = post(LIST);
-    // Some say nothing, some part of the head, some part of the body.
-    let mut slow: Vec<TcpStream> = (0..512)
-        .map(|number| {
-            let mut stream = rpc.connect();
-            let part = [0, 20, request.len() - 7][number % 3];
-            stream.write_all(&request.as_bytes()[..part]).expect("sent");
-            stream
-        })
-        .collect();
+    let _slow = slow(&rpc, &post(LIST));
     // I/O goes on as if nobody were there.
     let worst = (0..200).map(|number| write_and_read(&mut client, number)).max().expect("some");
     assert!(worst < STALL, "an I/O took {worst:?}");
+}
+
+#[test]
+fn slow_clients_are_sent_away() {
+    let directory = DataDir::small();
+    directory.configure("xmlrpc", &json!({"xmlrpc_read_timeout_ms": 3000}));
+    let _node = directory.up(&[]);
+    let rpc = Rpc::of(&directory);
+    let mut slow = slow(&rpc, &post(LIST));
     // One more waits until those are sent away, and not longer.
     rpc.is_well();
     let said: Vec<String> = slow.drain(..).map(end_of).collect();
     assert!(said.iter().all(|said| said.is_empty() || said.contains("408")), "{said:?}");
     // A client that takes its time but says something now and then is not waited for either.
-    let begun = Instant::now();
+    let request = post(&format!("{LIST}{}", " ".repeat(1000)));
     let mut stream = rpc.connect();
     let drip = request.as_bytes().iter().find(|byte| {
         std::thread::park_timeout(Duration::from_millis(100));
         stream.write_all(&[**byte]).is_err()
     });
-    assert!(drip.is_some() || end_of(stream).is_empty());
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(drip.is_some(), "it could say all, which takes more than 100 s");
     rpc.is_well();
 }

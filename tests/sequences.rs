@@ -5,6 +5,9 @@ mod cli_node;
 mod harness;
 #[path = "../cfg/engine/tests/world/rules.rs"]
 mod rules;
+#[macro_use]
+#[path = "../cfg/engine/tests/seeds/mod.rs"]
+mod seeds;
 mod sequences {
     pub(crate) mod judge;
     pub(crate) mod observe;
@@ -14,10 +17,10 @@ mod sequences {
     pub(crate) use super::{cli_node, harness, rules};
 }
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use harness::cfg::Server;
+use seeds::Count;
 use sequences::world::{Tally, World};
 
 fn run(server: Server, seed: u64, verbose: bool) -> Tally {
@@ -35,15 +38,15 @@ const AT_ONCE: usize = 4;
 
 /// Half of the sequences; `OVS_SEED` takes one, and tells what happens in it.
 fn sequences(server: Server) {
-    let one: Option<u64> = std::env::var("OVS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let one = seeds::one();
     let seeds = one.map_or(0..harness::rounds(6, 100), |seed| seed..seed + 1);
     let (seeds, sum, failed) = (Mutex::new(seeds), Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     let work = || {
         loop {
             let Some(seed) = seeds.lock().expect("no panic").next() else { return };
-            match catch_unwind(AssertUnwindSafe(|| run(server, seed, one.is_some()))) {
-                Ok(tally) => sum.lock().expect("no panic").add(&tally),
-                Err(_) => failed.lock().expect("no panic").push(format!("OVS_SEED={seed}")),
+            match seeds::attempt(|| run(server, seed, one.is_some())) {
+                Some(tally) => sum.lock().expect("no panic").add(&tally),
+                None => failed.lock().expect("no panic").push(format!("OVS_SEED={seed}")),
             }
         }
     };

@@ -12,7 +12,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use cli_node::{DataDir, Printed, ended, ovs};
-use harness::cfg::free_url;
+use harness::cfg::lasting_url;
 use harness::place::Place;
 use harness::process;
 use serde_json::Value;
@@ -55,7 +55,7 @@ impl Stage {
         for part in parts {
             let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
             let address = self.addresses.entry(part[..end].to_owned());
-            set += address.or_insert_with(|| free_url().trim_start_matches("http://").to_owned());
+            set += address.or_insert_with(|| lasting_url().trim_start_matches("http://").to_owned());
             set += &part[end..];
         }
         set.replace("/tmp/", &format!("{}/", self.place.root().display()))

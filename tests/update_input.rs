@@ -209,7 +209,15 @@ fn foreign_writes(server: Server) {
     assert_eq!(refused(&host.update()).0, "nbd");
     etcdctl(r#"{"nbd_max_connections": 14}"#);
     host.run(&["set", &connections, "15"], 0);
-    assert_applied(&host.update(), "15");
+    let feedback = host.update();
+    assert_applied(&feedback, "15");
+    host.status_after(&feedback);
+
+    // What ran last is known when nothing runs.
+    host.end();
+    host.put("nbd", json!({"nbd_max_connections": 16}).to_string());
+    host.run(&["revert", &section, "--to-running"], 0);
+    assert_eq!(host.tree.json(&section), Some(json!({"nbd_max_connections": 15})));
 }
 
 fn references_and_sections(server: Server) {

@@ -315,7 +315,7 @@ class Information(Behaviour):
         self.second.pause()
         try:
             with self.assertRaises(NodeNotReachableException):
-                self.client.info_volume(volume_id, req_timeout_secs=1)
+                self.client.info_volume(volume_id, req_timeout_secs=3)
         finally:
             self.second.resume()
         self.assertEqual(self.client.info_volume(volume_id).vrouter_id, self.second.vrouter_id)

@@ -254,7 +254,7 @@ pub(crate) fn failure_of(error: Error) -> Failure {
         Error::Syntax { .. } | Error::TooLarge { .. } => (Kind::Rejected, ""),
         Error::Unreachable { .. } => (Kind::Unreachable, "; nothing was changed; is the store running?"),
         Error::Unknown { .. } => (Kind::Unreachable, "; `ovs config history KEY` shows whether it did"),
-        Error::Url { .. } | Error::Key { .. } | Error::Unavailable { .. } => (Kind::Usage, ""),
+        Error::Url { .. } | Error::Key { .. } => (Kind::Usage, ""),
         Error::Denied { .. } => (Kind::Failed, "; see to the rights or certificates of --endpoint"),
         Error::Compacted | Error::Refused { .. } | Error::OtherCluster { .. } | Error::Damaged { .. } => {
             (Kind::Failed, "")

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfg_client::{FileSource, Options, StoreUrl};
+use cfg_client::{EtcdSource, FileSource, Options};
 use cfg_engine::{Feedback, Outcome};
 use cfg_schema::{Documents, Problem};
 use dxr::Value;
@@ -207,13 +207,8 @@ async fn read(read: impl FnOnce() -> Result<Documents, Failed> + Send + 'static)
 
 /// The documents of a store. Where they are this driver's own, they are not read here.
 async fn stored(server: &Server, url: &str) -> Result<Named, Failed> {
-    let parsed = StoreUrl::parse(url)?;
-    let cfg_client::Source::Etcd(source) =
-        cfg_client::open(url, Options { rounds: 2, ..Options::default() })?
-    else {
-        return Err(Failed::Other(format!("{url} names no store")));
-    };
-    if parsed.path == *server.config.path()
+    let source = EtcdSource::open(url, Options { rounds: 2, ..Options::default() })?;
+    if source.path() == server.config.path()
         && source.store().cluster_id().await? == server.store.cluster_id().await?
     {
         return Ok(Named::Own);

@@ -281,7 +281,7 @@ pub(super) fn read_failure(error: &Error) -> Failure {
     let (kind, advice) = match error {
         Error::Syntax { .. } | Error::TooLarge { .. } => (Kind::Rejected, "correct the document"),
         Error::Changing { .. } => (Kind::Unreachable, "wait until nobody writes there"),
-        Error::Url { .. } | Error::Unavailable { .. } => (Kind::Usage, "correct the URL"),
+        Error::Url { .. } => (Kind::Usage, "correct the URL"),
         _ => (Kind::Unreachable, "see that it can be read, then try again"),
     };
     Failure::new(kind, format!("{error}; {advice}"))

@@ -56,10 +56,17 @@ pub async fn move_leader(from: &str, target: u64) -> Result<(), Status> {
     answered(MaintenanceClient::new(channel(from)).move_leader(request)).await.map(|_| ())
 }
 
-/// Number of the member at `url`.
+/// Number of the member at `url`, once it answers.
 pub async fn id(url: &str) -> u64 {
-    let status = status(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
-    status.header.expect("a header").member_id
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match status(url).await {
+            Ok(status) => return status.header.expect("a header").member_id,
+            Err(error) => assert!(Instant::now() < deadline, "{url}: {error}"),
+        }
+        // sleep: bounded polling
+        sleep(LOOK).await;
+    }
 }
 
 pub async fn members(url: &str) -> Result<Vec<pb::Member>, Status> {

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::place::Place;
@@ -125,12 +125,6 @@ impl Server {
     }
 }
 
-/// A URL on a port that was free a moment ago.
-pub fn free_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    format!("http://{}", listener.local_addr().expect("a bound socket has an address"))
-}
-
 /// Sends once when a line with `mark` comes out of `pipe`; the end of the channel is the end of the pipe. All lines go
 /// to the log.
 pub fn announced<R: Read + Send + 'static>(pipe: Option<R>, log: &Path, mark: &'static str) -> Receiver<()> {
@@ -153,17 +147,49 @@ pub fn announced<R: Read + Send + 'static>(pipe: Option<R>, log: &Path, mark: &'
     receiver
 }
 
-/// A URL on a free port that the system gives to no connection: a server must find it free when it comes back.
-pub fn lasting_url() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + (std::process::id() % 1000 * 20) as u16;
-    for _ in 0..1000 {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return format!("http://127.0.0.1:{port}");
+/// Ports of one process of the tests. Its blocks are nobody else's: it holds their first ports.
+struct Ports {
+    held: Vec<TcpListener>,
+    next: u16,
+    end: u16,
+}
+
+impl Ports {
+    /// Below those that the system gives to connections.
+    const FIRST: u16 = 10_000;
+    const BLOCK: u16 = 20;
+    const BLOCKS: u16 = 1100;
+
+    /// Takes a block of its own.
+    fn take_block(&mut self) {
+        let first = (std::process::id() % u32::from(Self::BLOCKS)) as u16;
+        for number in 0..Self::BLOCKS {
+            let port = Self::FIRST + (first + number) % Self::BLOCKS * Self::BLOCK;
+            if let Ok(held) = TcpListener::bind(("127.0.0.1", port)) {
+                self.held.push(held);
+                (self.next, self.end) = (port + 1, port + Self::BLOCK);
+                return;
+            }
         }
+        panic!("no free block of ports");
     }
-    panic!("no free port in 1000 from {first}");
+}
+
+/// A URL on a free port that the system gives to no connection: a server must find it free when it comes, and when it
+/// comes back.
+pub fn lasting_url() -> String {
+    static PORTS: Mutex<Ports> = Mutex::new(Ports { held: Vec::new(), next: 0, end: 0 });
+    let mut ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        while ports.next < ports.end {
+            let port = ports.next;
+            ports.next += 1;
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return format!("http://127.0.0.1:{port}");
+            }
+        }
+        ports.take_block();
+    }
 }
 
 /// Where a server is, whether it runs or not.

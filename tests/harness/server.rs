@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::place::Place;
 use super::process::{self, Finished};
 
-/// How long a start may take, recovery included.
+/// How long a start may take without a word in the log, recovery included.
 pub const START: Duration = Duration::from_secs(60);
 /// How long an orderly end may take.
 pub const END: Duration = Duration::from_secs(60);
@@ -148,12 +148,14 @@ pub struct Server {
 
 impl Server {
     fn wait_ready(&mut self, begun: Instant) -> Result<(), String> {
+        let said = |setup: &Setup| std::fs::metadata(&setup.log).map_or(0, |log| log.len());
+        let mut before = said(&self.setup);
         loop {
-            let left = START.saturating_sub(begun.elapsed());
-            match self.lines.recv_timeout(left) {
+            match self.lines.recv_timeout(START) {
                 Ok(line) if line.trim() == "ready" => break,
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => return Err(format!("not ready after {START:?}")),
+                Err(RecvTimeoutError::Timeout) if said(&self.setup) > before => before = said(&self.setup),
+                Err(RecvTimeoutError::Timeout) => return Err(format!("not ready, and silent for {START:?}")),
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait().map_err(|error| error.to_string())?;
                     return Err(format!("ended before it was ready: {status}"));

@@ -19,20 +19,6 @@ use super::values;
 
 const VPOOL: &str = "sequence";
 
-macro_rules! tally {
-    ($($field:ident)+) => {
-        /// What happened.
-        #[derive(Debug, Default)]
-        pub struct Tally { $(pub $field: u64,)+ }
-
-        impl Tally {
-            pub fn add(&mut self, other: &Tally) {
-                $(self.$field += other.$field;)+
-            }
-        }
-    };
-}
-
 tally! {
     steps lives refused_starts stale_starts degraded_starts frozen_starts kills ends store_stops store_pauses
     applied pending dry_runs rejected superseded at_start frozen looks

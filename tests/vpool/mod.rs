@@ -17,7 +17,7 @@ pub(crate) const VPOOL: &str = "fleet";
 /// A store with drivers.
 pub(crate) struct Fleet {
     store: Running,
-    directories: Vec<DataDir>,
+    pub(crate) directories: Vec<DataDir>,
     pub(crate) drivers: Vec<Option<Driver>>,
 }
 
@@ -59,7 +59,7 @@ impl Fleet {
 
     /// Starts hosts, and waits until all are ready.
     pub(crate) fn begin(&mut self, hosts: std::ops::Range<usize>) {
-        let store = self.store.client_url.replace("http://", "etcd://");
+        let store = self.url();
         for host in hosts.clone() {
             let url = format!("{store}/ovs/vpools/{VPOOL}/hosts/{}/config", name(host));
             self.drivers[host] = Some(Driver::begin(&self.directories[host], &url, &[]));
@@ -71,6 +71,11 @@ impl Fleet {
         }
     }
 
+    /// The URL of the store.
+    pub(crate) fn url(&self) -> String {
+        self.store.client_url.replace("http://", "etcd://")
+    }
+
     /// `ovs config …`
     #[track_caller]
     pub(crate) fn run(&self, arguments: &[&str], code: i32) -> Printed {
@@ -80,8 +85,7 @@ impl Fleet {
     /// The same, not started yet.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = ovs(&["config"]);
-        let endpoint = self.store.client_url.replace("http://", "etcd://");
-        command.args(arguments).env("OVS_ENDPOINT", endpoint);
+        command.args(arguments).env("OVS_ENDPOINT", self.url());
         command
     }
 

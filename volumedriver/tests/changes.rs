@@ -179,11 +179,13 @@ fn calls_and_shutdowns_wait_as_long_as_they_are_told() {
     parameters.volume_manager.shutdown_timeout_ms = Milliseconds(600_000);
     let rig = Rig::start_gated(&directory.0, parameters, &gate);
     let mut client = prepared_volume(&rig);
-    change(rig.driver(), |p| {
+    gate.stall(true);
+    // The new time is that of this change, too.
+    let short = prepare(rig.driver(), |p| {
         p.volume_manager.volume_call_timeout_ms = Milliseconds(100);
         p.volume_manager.shutdown_timeout_ms = Milliseconds(100);
     });
-    gate.stall(true);
+    assert_eq!(short.unwrap().commit().late, ["data thread 0"]);
     let error = rig.driver().info("vm").unwrap_err().to_string();
     assert!(error.contains("did not answer within 100ms"), "{error}");
     // Who does not take a change over in time is named, and does it later.

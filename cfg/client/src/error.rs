@@ -16,16 +16,6 @@ pub enum Error {
         /// What is wrong and what is expected.
         problem: String,
     },
-    /// Use another kind of URL.
-    #[error(
-        "configuration URL {url:?}: {scheme}:// is not available in this build yet; use etcd:// or file:///DIR"
-    )]
-    Unavailable {
-        /// As it was given.
-        url: String,
-        /// The part before `://`.
-        scheme: String,
-    },
     /// Fix the key.
     #[error("key {key:?}: {problem}")]
     Key {

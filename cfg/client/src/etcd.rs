@@ -12,24 +12,19 @@ use crate::{
 /// Documents below a path of a store.
 #[derive(Debug)]
 pub struct EtcdSource {
-    url: String,
     path: KeyPath,
     store: Store,
 }
 
 impl EtcdSource {
-    /// The documents that `url`, read as `parsed`, names.
+    /// The documents that an `etcd://` URL names: each key `PATH/<section>`; see [`StoreUrl`]. Reads nothing yet.
     ///
     /// # Errors
-    /// As [`Store::open`].
-    pub fn new(url: &str, parsed: &StoreUrl, options: Options) -> Result<EtcdSource, Error> {
-        let store = Store::open(parsed, options)?;
-        Ok(EtcdSource { url: url.to_owned(), path: parsed.path.clone(), store })
-    }
-
-    /// The URL that this source was opened with.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// [`Error::Url`], and as [`Store::open`].
+    pub fn open(url: &str, options: Options) -> Result<EtcdSource, Error> {
+        let parsed = StoreUrl::parse(url)?;
+        let store = Store::open(&parsed, options)?;
+        Ok(EtcdSource { path: parsed.path, store })
     }
 
     /// The path in the store.
@@ -42,10 +37,10 @@ impl EtcdSource {
         &self.store
     }
 
-    /// As [`crate::Source::read`]: all documents of one revision.
+    /// All documents directly below `prefix` (`""`: the URL's own level), at one revision.
     ///
     /// # Errors
-    /// As [`crate::Source::read`].
+    /// As [`documents`], and as [`Store::list`].
     pub async fn read(&self, prefix: &str) -> Result<Snapshot, Error> {
         let path = match prefix.trim_matches('/') {
             "" => self.path.clone(),

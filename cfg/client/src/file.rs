@@ -47,11 +47,12 @@ impl FileSource {
         &self.url
     }
 
-    /// As [`crate::Source::read`]. Files are not replaced together, so a read counts only when a second one finds the
-    /// same.
+    /// All documents directly below `prefix` (`""`: the URL's own level), never half of a change: files are not
+    /// replaced together, so a read counts only when a second one finds the same. A directory without documents is an
+    /// empty snapshot.
     ///
     /// # Errors
-    /// As [`crate::Source::read`], and [`Error::Changing`].
+    /// [`Error::Absent`], [`Error::Syntax`], [`Error::TooLarge`] and [`Error::Changing`].
     pub fn read(&self, prefix: &str) -> Result<Snapshot, Error> {
         let directory = below(&self.directory, prefix)?;
         let mut texts = read_texts(&directory)?;

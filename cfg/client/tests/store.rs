@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use cfg_client::{
-    Compare, Content, Error, KeyPath, KeyRange, MARKERS, Options, Proof, Source, Store, StoreUrl,
-    Transaction, Write, open,
+    Compare, Content, Error, EtcdSource, KeyPath, KeyRange, MARKERS, Options, Proof, Store, StoreUrl,
+    Transaction, Write,
 };
 use cut::{Cut, CuttingProxy};
 use etcd::{Cluster, Directory, Tls};
@@ -342,9 +342,7 @@ fn certificates(directory: &Directory, name: &str) -> Tls {
 async fn documents_are_read_at_one_revision() {
     let cluster = Cluster::start(1);
     let store = store(&cluster.url("/"));
-    let Source::Etcd(source) = open(&cluster.url("/host/config"), quick()).expect("opened") else {
-        panic!("etcd")
-    };
+    let source = EtcdSource::open(&cluster.url("/host/config"), quick()).expect("opened");
     assert!(matches!(source.read("").await, Err(Error::Absent { place }) if place == "/host/config"));
     store.transact(&puts(&[("/host/configuration", "{}")])).await.expect("put");
     assert!(matches!(source.read("").await, Err(Error::Absent { .. })), "another path");

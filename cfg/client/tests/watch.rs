@@ -22,7 +22,11 @@ fn store(url: &str) -> Store {
 }
 
 fn store_with(url: &str, rounds: usize) -> Store {
-    let options = Options {
+    Store::open(&StoreUrl::parse(url).expect("a URL"), options(rounds)).expect("opened")
+}
+
+fn options(rounds: usize) -> Options {
+    Options {
         request_timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
         backoff: Duration::from_millis(20),
@@ -30,8 +34,7 @@ fn store_with(url: &str, rounds: usize) -> Store {
         progress_timeout: Duration::from_secs(1),
         rounds,
         ..Options::default()
-    };
-    Store::open(&StoreUrl::parse(url).expect("a URL"), options).expect("opened")
+    }
 }
 
 async fn put(store: &Store, name: &str, value: &str) -> i64 {
@@ -193,10 +196,14 @@ async fn a_stream_that_falls_silent_is_noticed() {
     let direct = store(&cluster.url("/"));
     let start = put(&direct, "/n", "0").await;
     let url = format!("etcd://{},{}/", proxy.address, cluster.endpoints[0]);
-    let mut watch = store(&url).watch(&key("/n"), Some(start));
+    // More than a machine with other work takes to answer.
+    let patient = Options { progress_timeout: Duration::from_secs(5), ..options(20) };
+    let silence = patient.progress_interval + patient.progress_timeout;
+    let store = Store::open(&StoreUrl::parse(&url).expect("a URL"), patient).expect("opened");
+    let mut watch = store.watch(&key("/n"), Some(start));
     assert_eq!(value(&next(&mut watch).await), "0");
     // Quiet, but alive: questions for progress are answered and the stream stays.
-    assert!(timeout(Duration::from_secs(3), watch.next()).await.is_err());
+    assert!(timeout(2 * silence, watch.next()).await.is_err());
     assert_eq!(proxy.connections(), 1);
     proxy.mute();
     put(&direct, "/n", "1").await;

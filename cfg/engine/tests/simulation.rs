@@ -3,9 +3,9 @@
 //! update once.
 
 mod kettle;
+#[macro_use]
+mod seeds;
 mod world;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use world::{Tally, World};
 
@@ -26,18 +26,5 @@ fn run(seed: u64, verbose: bool) -> Tally {
 
 #[test]
 fn engines_run_what_the_model_says() {
-    let one: Option<u64> = std::env::var("OVS_SEED").ok().and_then(|seed| seed.parse().ok());
-    let count = if std::env::var("OVS_SOAK").is_ok_and(|soak| soak == "1") { 10_000 } else { SEQUENCES };
-    let seeds = one.map_or(0..count, |seed| seed..seed + 1);
-    let mut sum = Tally::default();
-    for seed in seeds {
-        match catch_unwind(AssertUnwindSafe(|| run(seed, one.is_some()))) {
-            Ok(tally) => sum.add(&tally),
-            Err(_) => panic!("OVS_SEED={seed} fails"),
-        }
-    }
-    println!("{sum:?}");
-    if one.is_none() {
-        sum.assert_all_happened();
-    }
+    seeds::run_all(SEQUENCES, 10_000, run);
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long a cluster may take until it is healthy.
 const START: Duration = Duration::from_secs(60);
+/// How often a start is tried again because somebody took a port between its choice and its use.
+const PORT_TRIES: u32 = 5;
 
 /// A directory that is removed at the end of a test.
 pub struct Directory(PathBuf);
@@ -18,9 +20,19 @@ pub struct Directory(PathBuf);
 impl Directory {
     /// A new one.
     pub fn new() -> Directory {
+        Directory::below(&std::env::temp_dir())
+    }
+
+    /// One in memory, if this host has such a file system: the flushes of an etcd take as long as the disk likes.
+    fn in_memory() -> Directory {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Directory::below(memory) } else { Directory::new() }
+    }
+
+    fn below(folder: &Path) -> Directory {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ovs-etcd-{}-{number}", std::process::id()));
+        let path = folder.join(format!("ovs-etcd-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).expect("a directory");
         Directory(path)
     }
@@ -62,7 +74,33 @@ impl Cluster {
 
     /// The same with TLS, or with more arguments.
     pub fn start_with(size: usize, tls: Option<Tls>, arguments: &[&str]) -> Cluster {
-        let directory = Directory::new();
+        for _ in 0..PORT_TRIES {
+            let mut cluster = Cluster::begin(size, tls.clone(), arguments);
+            if cluster.is_healthy() {
+                return cluster;
+            }
+        }
+        panic!("{PORT_TRIES} times somebody else took a port")
+    }
+
+    /// Waits until it is healthy; false: somebody else has one of its ports.
+    fn is_healthy(&mut self) -> bool {
+        let begin = Instant::now();
+        while !self.try_ctl(&["endpoint", "health"]).status.success() {
+            if self.members.iter_mut().flatten().any(|member| matches!(member.try_wait(), Ok(Some(_)))) {
+                assert!(self.log().contains("address already in use"), "it ended: {}", self.log());
+                return false;
+            }
+            assert!(begin.elapsed() < START, "{}", self.log());
+            // sleep: another process becomes healthy, and tells nobody; bounded.
+            thread::sleep(Duration::from_millis(50));
+        }
+        true
+    }
+
+    /// Starts the members.
+    fn begin(size: usize, tls: Option<Tls>, arguments: &[&str]) -> Cluster {
+        let directory = Directory::in_memory();
         // All are held until all are known, so that they differ.
         let listeners: Vec<TcpListener> =
             (0..2 * size).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
@@ -98,18 +136,14 @@ impl Cluster {
             Some(command.spawn().expect("etcd is installed: apt-get install etcd-server"))
         });
         let members = members.collect();
-        let cluster = Cluster { members, endpoints: endpoints.to_vec(), tls, directory };
-        let begin = Instant::now();
-        while !cluster.try_ctl(&["endpoint", "health"]).status.success() {
-            assert!(begin.elapsed() < START, "{}", cluster.log());
-            // sleep: another process becomes healthy, and tells nobody; bounded.
-            thread::sleep(Duration::from_millis(50));
-        }
-        cluster
+        Cluster { members, endpoints: endpoints.to_vec(), tls, directory }
     }
 
+    /// What all members said.
     fn log(&self) -> String {
-        fs::read_to_string(self.directory.path("m0.log")).unwrap_or_default()
+        let log =
+            |index| fs::read_to_string(self.directory.path(&format!("m{index}.log"))).unwrap_or_default();
+        (0..self.members.len()).map(log).collect()
     }
 
     /// The URL of a path, over all members.

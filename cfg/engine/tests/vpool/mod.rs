@@ -13,24 +13,6 @@ use serde_json::json;
 
 pub use hosts::{Host, Random};
 
-macro_rules! tally {
-    ($($field:ident)+) => {
-        /// What happened: a run in which nothing goes wrong proves nothing.
-        #[derive(Debug, Default)]
-        pub struct Tally { $(pub $field: u64,)+ }
-
-        impl Tally {
-            pub fn add(&mut self, other: &Tally) {
-                $(self.$field += other.$field;)+
-            }
-
-            pub fn assert_all_happened(&self) {
-                $(assert!(self.$field > 0, "never happened: {}", stringify!($field));)+
-            }
-        }
-    };
-}
-
 tally! {
     done refused undone undone_with_conflicts left_alone skipped rejected failed silent superseded at_start
     foreign deaths kills takeovers zombies aborts conflicts_before lost_answers pauses

@@ -15,24 +15,6 @@ pub use process::{Op, Process};
 use rules::{Plain, Told, differences};
 use store::{Random, Store};
 
-macro_rules! tally {
-    ($($field:ident)+) => {
-        /// What happened: a run in which nothing goes wrong proves nothing.
-        #[derive(Debug, Default)]
-        pub struct Tally { $(pub $field: u64,)+ }
-
-        impl Tally {
-            pub fn add(&mut self, other: &Tally) {
-                $(self.$field += other.$field;)+
-            }
-
-            pub fn assert_all_happened(&self) {
-                $(assert!(self.$field > 0, "never happened: {}", stringify!($field));)+
-            }
-        }
-    };
-}
-
 tally! {
     applied dry_runs rejected failed superseded frozen at_start malformed
     compacted late too_late unsure alone kills exits starts refused_starts
