@@ -94,9 +94,9 @@ impl Store {
     /// All keys of a range at one revision (`None`: the newest), read in pages. Nothing there is an empty listing.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] beyond [`Options::listing_limit`](crate::Options::listing_limit); [`Error::Compacted`] with a
-    /// revision that is forgotten; [`Error::Changing`] when the newest one is, again and again, before the last page is
-    /// read.
+    /// [`Error::TooLarge`] beyond [`Options::listing_limit`](crate::Options::listing_limit); [`Error::Compacted`] with
+    /// a revision that is forgotten; [`Error::Changing`] when the newest one is, again and again, before the last page
+    /// is read.
     pub async fn list(
         &self,
         range: &KeyRange,

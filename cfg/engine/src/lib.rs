@@ -55,8 +55,8 @@
 //!   under the token; the timer is [`Input::PrepareTimedOut`], and the prepare may go on.
 //! * [`Output::Commit`]: take the guard of the token and commit it; [`Input::Committed`] names what broke its word.
 //! * [`Output::Abandon`]: drop the guard of the token, or tell the prepare to stop; its end is told all the same.
-//! * [`Output::WriteFeedback`]: put `feedback/<id>`, and with the same transaction the status that comes with it, if the
-//!   lease stands and both fit; then delete what [`trim`] names; [`Input::Written`].
+//! * [`Output::WriteFeedback`]: put `feedback/<id>`, and with the same transaction the status that comes with it, if
+//!   the lease stands and both fit; then delete what [`trim`] names; [`Input::Written`].
 //! * [`Output::WriteStatus`]: put `status` on the lease and `last_status`, in one transaction; [`Input::Written`].
 //!   Without a lease get one before; when a keep-alive finds it gone, [`Input::StatusLost`].
 //! * [`Output::Keep`]: write the last good copy. It may end after the feedback is stored, so that nobody waits for it;

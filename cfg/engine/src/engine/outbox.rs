@@ -47,8 +47,8 @@ impl Outbox {
     }
 
     /// What comes next, under `token`; nothing while something is being written, or if the status is what is stored.
-    /// `status` makes one with this as the last feedback, and so many lost. `busy`: an answer comes soon, and until then
-    /// no status takes the place of one that is stored.
+    /// `status` makes one with this as the last feedback, and so many lost. `busy`: an answer comes soon, and until
+    /// then no status takes the place of one that is stored.
     pub(super) fn next(
         &mut self,
         token: u64,

@@ -1,6 +1,6 @@
-//! What changes. A stream holds any number of watchers; each is a revision up to which it has been told. A bell only says
-//! that there is something: a watcher then reads the history from there on, so one that is slow loses nothing, and costs
-//! no more than the others.
+//! What changes. A stream holds any number of watchers; each is a revision up to which it has been told. A bell only
+//! says that there is something: a watcher then reads the history from there on, so one that is slow loses nothing, and
+//! costs no more than the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -335,8 +335,8 @@ struct Part {
 }
 
 impl Watcher {
-    /// Takes the next events: whole revisions, up to about `bytes`. The error is the revision of the last compaction, if
-    /// it took what is wanted.
+    /// Takes the next events: whole revisions, up to about `bytes`. The error is the revision of the last compaction,
+    /// if it took what is wanted.
     fn read(&mut self, store: &crate::mvcc::Store, bytes: usize) -> Result<Part, Revision> {
         let now = store.revision();
         match self.interest.take() {
