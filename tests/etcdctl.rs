@@ -156,6 +156,29 @@ fn watches_tell_what_happens() {
     });
 }
 
+/// A watcher that has seen everything is not ended by a compaction, however long its keys did not change.
+#[test]
+fn watchers_of_quiet_keys_outlive_compactions() {
+    each("ctl-quiet", |ctl| {
+        ctl.says(&["put", "q/1", "a"], &["OK"]);
+        let quiet = [&["q/1"][..], &["q/", "--prefix"], &["q/0", "q/5"]]
+            .map(|keys| ctl.live(&[&["watch", "--rev", "2"], keys].concat()));
+        for watch in &quiet {
+            watch.says(&["PUT", "q/1", "a"]);
+        }
+        for value in ["1", "2", "3"] {
+            ctl.says(&["put", "q", value], &["OK"]);
+            ctl.says(&["put", "q0", value], &["OK"]);
+        }
+        ctl.says(&["compaction", "8"], &["compacted revision 8"]);
+        ctl.says(&["put", "q/1", "b"], &["OK"]);
+        ctl.says(&["del", "q/1"], &["1"]);
+        for watch in &quiet {
+            watch.says(&["PUT", "q/1", "b", "DELETE", "q/1", ""]);
+        }
+    });
+}
+
 #[test]
 fn leases_hold_keys() {
     each("ctl-lease", |ctl| {

@@ -78,7 +78,10 @@ pub(super) struct Drive {
     look_at: Option<tokio::time::Instant>,
     /// Documents refer to others, which are not watched: they are looked at with each sign of life.
     refers: bool,
-    /// Told once when the status is stored, or cannot be.
+    /// The status of this life is stored, and the last good copy has what it started with.
+    known: bool,
+    copied: bool,
+    /// Told once when both are, or the store cannot be reached.
     announce: Option<oneshot::Sender<()>>,
     gone: bool,
 }
@@ -115,6 +118,8 @@ impl Drive {
             newest: 0,
             look_at: None,
             refers: false,
+            known: false,
+            copied: false,
             announce: Some(announce),
             gone: false,
         }
@@ -135,6 +140,8 @@ impl Drive {
         let mut life = signs_of_life(&timing.borrow_and_update());
         let mut stopping = false;
         self.keeper.holds(start.revision, start.documents.clone());
+        // Else it comes from there.
+        self.copied = !matches!(start.source, cfg_engine::Source::Store);
         self.tell(Input::Started(Box::new(start))).await;
         match read {
             None => self.away().await,
@@ -282,7 +289,8 @@ impl Drive {
 
     /// Begins to write the next last good copy.
     fn keep(&mut self) {
-        let delay = self.timing.borrow().keep_delay;
+        // Whoever hears that the process runs may count on its copy.
+        let delay = if self.copied { self.timing.borrow().keep_delay } else { Duration::ZERO };
         if let Some(writing) = self.keeper.begin(delay) {
             self.jobs.spawn(async move {
                 writing.await;
@@ -293,6 +301,8 @@ impl Drive {
 
     fn kept(&mut self) {
         self.keeper.ended();
+        self.copied = true;
+        self.announce_life();
         self.keep();
     }
 
@@ -320,9 +330,8 @@ impl Drive {
                 });
             }
             Done::Wrote(token, written, writer) => {
-                if writer.is_heard() {
-                    self.announced();
-                }
+                self.known |= writer.is_heard();
+                self.announce_life();
                 self.writer = Some(writer);
                 self.tell(Input::Written(token, written)).await;
                 if written == Written::Away {

@@ -66,8 +66,8 @@ impl Agent {
         Agent { stop, task, announced: Some(announced), timing }
     }
 
-    /// Waits until the status of the process is stored, so that whoever asks for an update finds it alive; not while
-    /// the store is away.
+    /// Waits until the status of the process is stored, so that whoever asks for an update finds it alive, and until
+    /// its last good copy is written, so that it starts again without the store; not while the store is away.
     pub(crate) async fn announced(&mut self) {
         let Some(announced) = self.announced.take() else { return };
         let wait = self.timing.borrow().announcement;

@@ -199,6 +199,7 @@ impl Bench {
                     "update_prepare_timeout_ms": deadline,
                     "update_status_ttl_secs": 3,
                     "update_last_good_refresh_ms": 100,
+                    "update_last_good_delay_ms": 50,
                 }),
             ),
         ]);
@@ -448,7 +449,7 @@ async fn copies_wait(running: Running, directory: &etcd::Directory) {
     let later = bench.update("later", wait(60_000)).await;
     assert_eq!(later.outcome, Outcome::Applied);
     let copied = |revision| move |copy: &LastGood| i64::try_from(copy.revision) == Ok(revision);
-    // Twice as long as it waits by default.
+    // Eight times as long as it waited before.
     let early = timeout(Duration::from_millis(400), bench.copied(copied(later.revision))).await;
     assert!(early.is_err(), "it is copied at once");
     let now = bench.update("now", wait(0)).await;

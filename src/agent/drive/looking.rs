@@ -44,6 +44,13 @@ impl Drive {
         }
     }
 
+    /// Says so when the process is known to be alive and its copy is written.
+    pub(super) fn announce_life(&mut self) {
+        if self.known && self.copied {
+            self.announced();
+        }
+    }
+
     /// The process is known to be alive, or nobody can be told.
     pub(super) fn announced(&mut self) {
         if let Some(announce) = self.announce.take() {

@@ -14,7 +14,7 @@ sections! {
         update_look_pause_ms: Milliseconds = Milliseconds(100), Dynamic, range 0..=60_000;
         /// From a change of what runs until the last good copy has it. Changes that follow each other are one copy, and
         /// no answer waits for its disk; a process that is killed meanwhile has the copy of before.
-        update_last_good_delay_ms: Milliseconds = Milliseconds(200), Dynamic, range 0..=60_000;
+        update_last_good_delay_ms: Milliseconds = Milliseconds(1_000), Dynamic, range 0..=60_000;
         /// Age of the last good copy at which it is written again while the store answers: what counts at a start is
         /// the time without a store.
         update_last_good_refresh_ms: Milliseconds = Milliseconds(3_600_000), Dynamic, range 100..=86_400_000;
