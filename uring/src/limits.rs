@@ -1,7 +1,6 @@
 //! Limits that the system puts on this process, and the place of its threads among others.
 
 use std::io;
-use std::time::Duration;
 
 /// Raises the soft limit of open descriptors to the hard one; returns the limit that holds now.
 ///
@@ -35,46 +34,6 @@ pub fn give_way(niceness: i32) -> io::Result<()> {
     }
 }
 
-/// The `sched_attr` of sched_setattr(2), its first version.
-#[repr(C)]
-struct SchedulerAttributes {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    /// Of a thread without a real-time policy: the length of its turns, ns. Linux before 6.12 does not look at it.
-    runtime: u64,
-    deadline: u64,
-    period: u64,
-}
-
-/// Lets the calling thread have shorter turns on a processor that others want, too: for that it gets one sooner when it
-/// wakes. Linux takes 0.1 to 100 ms, without a privilege, from 6.12 on; before it this has no effect.
-///
-/// # Errors
-/// The system does not know the call or does not allow it.
-pub fn take_short_turns(turn: Duration) -> io::Result<()> {
-    // SAFETY: the call takes numbers alone; 0 is the calling thread.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    let attributes = SchedulerAttributes {
-        size: size_of::<SchedulerAttributes>() as u32,
-        policy: libc::SCHED_OTHER as u32,
-        flags: 0,
-        nice,
-        priority: 0,
-        runtime: u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX),
-        deadline: 0,
-        period: 0,
-    };
-    // SAFETY: `attributes` lives through the call, which reads as many bytes of it as its first field says; 0 is the
-    // calling thread, and there are no flags.
-    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,28 +49,6 @@ mod tests {
         let lower = std::thread::spawn(move || give_way(before + 3).map(|()| niceness()));
         assert_eq!(lower.join().expect("ended").expect("allowed"), (before + 3).min(19));
         assert_eq!(niceness(), before);
-    }
-
-    #[test]
-    fn short_turns_change_nothing_else() {
-        let own = || {
-            // SAFETY: the call takes numbers alone; 0 is the calling thread.
-            unsafe { (libc::getpriority(libc::PRIO_PROCESS, 0), libc::sched_getscheduler(0)) }
-        };
-        let asked = std::thread::spawn(move || {
-            give_way(7).expect("allowed");
-            let before = own();
-            take_short_turns(Duration::from_micros(100)).expect("allowed");
-            let slice = std::fs::read_to_string("/proc/thread-self/sched").ok();
-            (before, own(), slice)
-        });
-        let (before, after, slice) = asked.join().expect("ended");
-        assert_eq!(before, after);
-        // Kernels that know it and tell show nanoseconds.
-        let shown = slice.as_deref().and_then(|text| text.lines().find(|line| line.starts_with("se.slice")));
-        if let Some(shown) = shown {
-            assert!(shown.ends_with(" 100000"), "{shown}");
-        }
     }
 
     #[test]

@@ -6,9 +6,8 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use uring::limits::take_short_turns;
 use uring::{Disk, File, Io, LocalDisk, RingOptions};
 
 use super::directory::{Directory, Entry, Place};
@@ -28,10 +27,6 @@ use crate::pool::open::{OpenPool, SegmentFiles};
 use crate::volume::Settings;
 use crate::volume::address::{SegmentId, VolumeId};
 use crate::volume::event::Stream;
-
-/// Turns of a data thread on a processor that others want, too. It works for microseconds and sleeps again: with the
-/// shortest turns there are it waits least for the turns of threads that compute.
-const TURN: Duration = Duration::from_micros(100);
 
 /// Makes the I/O of one data thread, on that thread.
 pub type IoFactory = Arc<dyn Fn() -> io::Result<(Box<dyn Io>, String)> + Send + Sync>;
@@ -129,12 +124,7 @@ impl Driver {
             let (mailbox, surroundings, io) = (mailbox.clone(), surroundings.clone(), io.clone());
             let ready = ready.clone();
             let builder = std::thread::Builder::new().name(format!("ovs-data-{thread}"));
-            let spawned = builder.spawn(move || {
-                if let Err(error) = take_short_turns(TURN) {
-                    tracing::debug!(%error, thread, "turns as long as those of other threads");
-                }
-                serve(&io, mailbox, surroundings, options, &ready)
-            });
+            let spawned = builder.spawn(move || serve(&io, mailbox, surroundings, options, &ready));
             self.threads.push(spawned.map_err(refused("start a data thread".to_owned()))?);
         }
         drop(ready);
